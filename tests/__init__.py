@@ -1,0 +1,1 @@
+"""The tests of tpops: run them with scripts/test."""

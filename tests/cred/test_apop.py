@@ -1,0 +1,83 @@
+"""APOP through the checkers: digests over secrets that are stored as they are (RFC 1939 section 7)."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.cred.credentials import IUsernameHashedPassword
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from tests.cred.fakes import verifier
+from tpops.cred.names import LoginNames
+from tpops.cred.ordered import Digest, OrderedChecker
+from tpops.cred.passwd_file import PasswdFile
+from tpops.cred.schemes import plain_secret
+from tpops.errors import AccountDisabled, BadCredentials
+
+
+@implementer(IUsernameHashedPassword)
+@attrs.frozen
+class Client:
+    """A client that knows one secret."""
+
+    username: bytes
+    secret: bytes
+
+    def checkPassword(self, password: bytes) -> bool:
+        return password == self.secret
+
+
+class ApopTests(SynchronousTestCase):
+    """The portal's IUsernameHashedPassword."""
+
+    def setUp(self) -> None:
+        path = self.mktemp()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("joe@x:{PLAIN}secret\njim@x:{SHA}2PRZAyDhNDqRW2OUFwZQqPNdaSY=\noff@x:{PLAIN}s::::::nologin\n")
+        self.source = PasswdFile("f", path, verifier())
+        self.checker = OrderedChecker([self.source], LoginNames("x"), verifier())
+
+    def refusal(self, name: bytes, secret: bytes) -> type[BaseException]:
+        """How a login fails, at once or later."""
+        try:
+            answer = self.checker.requestAvatarId(Client(name, secret))
+        except Exception as error:
+            return type(error)
+        assert isinstance(answer, Deferred)
+        return type(self.failureResultOf(answer).value)
+
+    def test_right_digest_logs_in(self) -> None:
+        """The digest is checked against the stored secret, under the canonical name."""
+        self.assertEqual(self.checker.requestAvatarId(Client(b"JOE", b"secret")), b"f:joe@x")
+
+    def test_wrong_digest_unknown_user_and_hashed_password_are_refused_alike(self) -> None:
+        """Nobody learns who exists or how his password is stored."""
+        for name, secret in ((b"joe", b"x"), (b"nobody", b"secret"), (b"jim", b"test")):
+            self.assertIs(self.refusal(name, secret), BadCredentials)
+
+    def test_disabled_account_is_told_after_a_right_digest_only(self) -> None:
+        """As with passwords."""
+        self.assertIs(self.refusal(b"off", b"s"), AccountDisabled)
+        self.assertIs(self.refusal(b"off", b"x"), BadCredentials)
+
+    def test_sources_know_whether_apop_is_possible(self) -> None:
+        """A file with one secret makes it possible; hashes alone or a missing file do not."""
+        self.assertTrue(self.source.holds_secrets())
+        path = self.mktemp()
+        self.assertFalse(PasswdFile("f", path, verifier()).holds_secrets())
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("jim:{SHA}2PRZAyDhNDqRW2OUFwZQqPNdaSY=\n")
+        self.assertFalse(PasswdFile("f", path, verifier()).holds_secrets())
+
+    def test_secrets_are_found_in_plain_schemes_only(self) -> None:
+        """Locked, broken and hashed entries have none."""
+        self.assertEqual(plain_secret("{PLAIN}abc"), b"abc")
+        self.assertEqual(plain_secret("{CLEARTEXT}abc"), b"abc")
+        for stored in ("", "!", "*", "{PLAIN}", "{NO-SUCH}x", "{SHA}2PRZAyDhNDqRW2OUFwZQqPNdaSY="):
+            self.assertIsNone(plain_secret(stored), stored)
+
+    def test_digest_provides_its_interface(self) -> None:
+        """What a source gets is a proper credential."""
+        verifyObject(IUsernameHashedPassword, Digest(b"joe", lambda password: True))

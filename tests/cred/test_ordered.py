@@ -1,0 +1,109 @@
+"""All sources behind one checker."""
+
+from __future__ import annotations
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.cred.fakes import Answers, Threads, login, verifier
+from tpops.cred.names import LoginNames
+from tpops.cred.ordered import OrderedChecker
+from tpops.errors import AccountDisabled, BadCredentials, LookupUnavailable, UnknownUser
+
+
+class OrderedCheckerTests(SynchronousTestCase):
+    """Who is asked, and what comes of it."""
+
+    def setUp(self) -> None:
+        self.threads = Threads()
+
+    def checker(self, *answers: object, names: LoginNames | None = None) -> OrderedChecker:
+        self.sources = [Answers(f"s{number}", answer) for number, answer in enumerate(answers)]
+        return OrderedChecker(self.sources, names or LoginNames(), verifier(self.threads))
+
+    def asked(self) -> list[int]:
+        return [len(source.asked) for source in self.sources]
+
+    def refusal(self, checker: OrderedChecker) -> Exception:
+        """What a login fails with, at once or later."""
+        try:
+            answer = checker.requestAvatarId(login("joe"))
+        except UnauthorizedLogin as error:
+            return error
+        assert isinstance(answer, Deferred)
+        return self.failureResultOf(answer).value
+
+    def test_is_a_checker_of_name_and_password(self) -> None:
+        """What the Portal needs."""
+        checker = self.checker()
+        verifyObject(ICredentialsChecker, checker)
+        self.assertEqual(checker.credentialInterfaces, (IUsernamePassword, IUsernameHashedPassword))
+
+    def test_the_first_yes_wins_at_once(self) -> None:
+        """Sources that answer at once make an answer at once, and the rest is not asked."""
+        checker = self.checker(UnknownUser(), BadCredentials(), b"s2:joe", b"s3:joe")
+        self.assertEqual(checker.requestAvatarId(login("joe")), b"s2:joe")
+        self.assertEqual(self.asked(), [1, 1, 1, 0])
+        self.assertEqual(self.threads.runs, 0)
+
+    def test_the_first_yes_wins_later(self) -> None:
+        """A source that answers later is waited for, then the others are asked in order."""
+        for answers in (
+            (UnknownUser(), succeed(b"s1:joe")),
+            (fail(UnknownUser()), b"s1:joe"),
+            (fail(BadCredentials()), succeed(b"s1:joe")),
+        ):
+            answer = self.checker(*answers).requestAvatarId(login("joe"))
+            assert isinstance(answer, Deferred)
+            self.assertEqual(self.successResultOf(answer), b"s1:joe")
+
+    def test_sources_get_the_canonical_name(self) -> None:
+        """The name is made canonical once, for all."""
+        checker = self.checker(b"s0:joe@x", names=LoginNames("x"))
+        checker.requestAvatarId(login("JOE"))
+        self.assertEqual(self.sources[0].asked, [b"joe@x"])
+
+    def test_a_name_that_cannot_be_is_refused_before_anybody_is_asked(self) -> None:
+        """BadCredentials, as for every wrong name."""
+        checker = self.checker(b"s0:joe")
+        self.assertRaises(BadCredentials, checker.requestAvatarId, login("../x"))
+        self.assertEqual(self.asked(), [0])
+
+    def test_disabled_and_cannot_say_stop(self) -> None:
+        """No later source may turn them into a wrong password or a yes."""
+        for stop in (AccountDisabled("x"), LookupUnavailable("x")):
+            for answer in (stop, fail(stop)):
+                error = self.refusal(self.checker(BadCredentials(), answer, b"s2:joe"))
+                self.assertIs(type(error), type(stop))
+                self.assertEqual(self.asked(), [1, 1, 0])
+            self.assertIs(type(self.refusal(self.checker(fail(UnknownUser()), stop))), type(stop))
+
+    def test_unknown_users_and_wrong_passwords_look_the_same(self) -> None:
+        """The same class and public text; an unknown user costs the work of a password check."""
+        for answers, work in (
+            ((), 1),
+            ((UnknownUser(),), 1),
+            ((UnknownUser(), fail(UnknownUser())), 1),
+            ((fail(UnknownUser()), UnknownUser()), 1),
+            ((UnknownUser(), BadCredentials()), 0),
+            ((BadCredentials(), UnknownUser()), 0),
+            ((BadCredentials(), fail(UnknownUser())), 0),
+            ((fail(UnknownUser()), fail(BadCredentials())), 0),
+            ((UnauthorizedLogin(),), 0),
+        ):
+            self.threads.runs = 0
+            error = self.refusal(self.checker(*answers))
+            self.assertIs(type(error), BadCredentials)
+            self.assertEqual(self.threads.runs, work, answers)
+
+    def test_finds_the_account_in_the_source_that_said_yes(self) -> None:
+        """The avatar id names it; names may have colons."""
+        checker = self.checker(b"", b"")
+        account = self.successResultOf(Deferred.fromCoroutine(checker.account(b"s1:joe:x")))
+        self.assertEqual((account.driver, account.name), ("s1", "joe:x"))
+        self.failureResultOf(Deferred.fromCoroutine(checker.account(b"s9:joe")), LookupUnavailable)
+        self.failureResultOf(Deferred.fromCoroutine(self.checker(UnknownUser()).account(b"s0:joe")), UnknownUser)

@@ -1,0 +1,90 @@
+"""From a verified user to his mailbox."""
+
+from __future__ import annotations
+
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.mail.interfaces import IMailboxPOP3
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import Interface, implementer
+from zope.interface.verify import verifyObject
+
+from tests.cred.fakes import Answers, login, verifier
+from tpops.cred.names import LoginNames
+from tpops.cred.ordered import OrderedChecker
+from tpops.cred.realm import Realm
+from tpops.errors import MaildropBusy, TooSoon, UnknownUser
+from tpops.interfaces import IMaildropDriver
+from tpops.mailbox.memory import MemoryDriver
+from tpops.model import Account, Peer
+
+
+@implementer(IMaildropDriver)
+class Waiting:
+    """A driver that waits for its lock until the test lets it go on; releases it when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.lock: Deferred[None] = Deferred()
+        self.released = False
+
+    async def open_maildrop(self, account: Account):
+        try:
+            await self.lock
+        except CancelledError:
+            self.released = True
+            raise
+        raise MaildropBusy("x")
+
+
+class RealmTests(SynchronousTestCase):
+    """A login's second half."""
+
+    def setUp(self) -> None:
+        self.admitted: list[tuple[Peer, str]] = []
+        self.peer = Peer("192.0.2.1", 4711)
+
+    def realm(self, maildrops: IMaildropDriver, answer: object = b"s:joe") -> Realm:
+        checker = OrderedChecker([Answers("s", answer)], LoginNames(), verifier())
+        self.checker = checker
+        return Realm(checker, maildrops, lambda peer, name: self.admitted.append((peer, name)))
+
+    def test_opens_the_mailbox_without_leaving_the_turn(self) -> None:
+        """Where nobody has to wait, the whole login is done when Portal.login returns; logout lets go."""
+        drops = MemoryDriver()
+        realm = self.realm(drops)
+        verifyObject(IRealm, realm)
+        portal = Portal(realm, [self.checker])
+        interface, mailbox, logout = self.successResultOf(portal.login(login("Joe"), self.peer, IMailboxPOP3))
+        self.assertIs(interface, IMailboxPOP3)
+        self.assertTrue(IMailboxPOP3.providedBy(mailbox))
+        self.assertEqual(self.admitted, [(self.peer, "joe")])
+        self.failureResultOf(portal.login(login("joe"), self.peer, IMailboxPOP3), MaildropBusy)
+        self.successResultOf(logout())
+        self.successResultOf(portal.login(login("joe"), None, IMailboxPOP3))
+
+    def test_gives_mailboxes_only(self) -> None:
+        """IRealm: an interface that is not there is NotImplementedError."""
+        self.assertRaises(NotImplementedError, self.realm(MemoryDriver()).requestAvatar, b"s:joe", None, Interface)
+
+    def test_who_may_not_log_in_now_takes_no_lock(self) -> None:
+        """TooSoon comes before the maildrop is touched; so does an account that has gone."""
+
+        def too_soon(peer: Peer, name: str) -> None:
+            raise TooSoon("x")
+
+        waiting = Waiting()
+        self.realm(waiting)
+        self.failureResultOf(
+            Realm(self.checker, waiting, too_soon).requestAvatar(b"s:joe", self.peer, IMailboxPOP3), TooSoon
+        )
+        gone = self.realm(waiting, UnknownUser()).requestAvatar(b"s:joe", self.peer, IMailboxPOP3)
+        self.failureResultOf(gone, UnknownUser)
+
+    def test_cancelling_releases_what_was_taken(self) -> None:
+        """A client that goes away while his maildrop is being opened leaves nothing behind."""
+        waiting = Waiting()
+        pending = self.realm(waiting).requestAvatar(b"s:joe", self.peer, IMailboxPOP3)
+        self.assertNoResult(pending)
+        pending.cancel()
+        self.failureResultOf(pending, CancelledError)
+        self.assertTrue(waiting.released)

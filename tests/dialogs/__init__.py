@@ -1,0 +1,1 @@
+"""Whole conversations: what the client says and what the server answers."""

@@ -1,0 +1,56 @@
+"""SASL framing and PLAIN."""
+
+from __future__ import annotations
+
+import base64
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tpops.errors import BadCommand
+from tpops.protocol import sasl
+from tpops.protocol.sasl import Challenge, Identity, Plain
+
+
+class Base64Tests(SynchronousTestCase):
+    """RFC 5034 §4."""
+
+    def test_strict_base64_only(self) -> None:
+        """Anything that is not base64 is refused, nothing is skipped."""
+        self.assertEqual(sasl.decode(b"YWJj"), b"abc")
+        self.assertEqual(sasl.decode(b""), b"")
+        for text in (b"YWJ", b"Y W J j", b"YWJj!", b"\xff\xfe", b"YWJj\x00", b"===="):
+            self.assertRaises(BadCommand, sasl.decode, text)
+
+    def test_equals_sign_is_an_empty_initial_response(self) -> None:
+        """RFC 5034 §4: '=' stands for a response of no octets."""
+        self.assertEqual(sasl.decode_initial(b"="), b"")
+        self.assertEqual(sasl.decode_initial(b"YQ=="), b"a")
+
+    def test_challenges_are_base64(self) -> None:
+        """RFC 5034 §4."""
+        self.assertEqual(sasl.encode(b"\x00\xff"), base64.b64encode(b"\x00\xff"))
+
+
+class PlainTests(SynchronousTestCase):
+    """RFC 4616."""
+
+    def test_without_initial_response_it_asks(self) -> None:
+        """An empty challenge asks for the response."""
+        self.assertEqual(Plain().respond(None), Challenge(b""))
+
+    def test_name_and_password(self) -> None:
+        """NUL parts, spaces and 8-bit octets are kept."""
+        self.assertEqual(Plain().respond(b"\0joe\0pass word\xe9"), Identity(b"joe", b"pass word\xe9"))
+
+    def test_own_name_as_authorization_identity(self) -> None:
+        """RFC 4616 §2: acting for oneself is no special case."""
+        self.assertEqual(Plain().respond(b"joe\0joe\0x"), Identity(b"joe", b"x"))
+
+    def test_malformed_responses_are_refused(self) -> None:
+        """Missing parts, empty name or password, another's name."""
+        for response in (b"", b"joe", b"\0joe", b"\0\0x", b"\0joe\0", b"\0a\0b\0c", b"other\0joe\0x"):
+            self.assertRaises(BadCommand, Plain().respond, response)
+
+    def test_password_is_not_in_the_representation(self) -> None:
+        """No secret gets into a log by way of repr."""
+        self.assertNotIn("geheim", repr(Identity(b"joe", b"geheim")))

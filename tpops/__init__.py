@@ -1,0 +1,1 @@
+"""tpops, a POP3 mail access service."""

@@ -1,0 +1,127 @@
+"""
+"tpops check": is the configuration right, and is there on this machine what it needs?
+
+Purpose: loads the configuration as the server does, then looks at what a start or a login would stumble over: accounts
+sources, the user to run as, the directories of the logs, the mail locations of the accounts.
+Limits: nothing is bound, written or locked.  Rights of the server's user are judged by owner, group and mode
+only, not by access lists.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+
+import attrs
+import click
+
+from tpops.admin import sources
+from tpops.admin.context import configuration
+from tpops.config.schema import Config
+from tpops.cred.source import PasswordSource
+from tpops.errors import LookupUnavailable, MaildropBroken
+from tpops.interfaces import IAccountAdmin
+from tpops.mailbox import locations
+
+#: How many accounts without a mail location are named.
+_NAMED_ACCOUNTS = 5
+
+
+@attrs.frozen(slots=True)
+class RunsAs:
+    """Who the server will be."""
+
+    uid: int
+    groups: frozenset[int]
+
+    def may(self, path: str, bits: int) -> bool:
+        """Whether he has these rights (os.R_OK, os.W_OK, os.X_OK) on a file or directory."""
+        if self.uid == 0:
+            return True
+        facts = os.stat(path)
+        mode = stat.S_IMODE(facts.st_mode)
+        if facts.st_uid == self.uid:
+            mode >>= 6
+        elif facts.st_gid in self.groups:
+            mode >>= 3
+        return mode & bits == bits
+
+
+@click.command("check")
+@click.pass_context
+def check(context: click.Context) -> None:
+    """Tell every problem of the configuration; exit status 0 when there is none."""
+    loaded = configuration(context)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}")
+    problems = list(_problems(loaded.config))
+    for problem in problems:
+        click.echo(f"problem: {problem}", err=True)
+    if problems:
+        context.exit(1)
+    click.echo(f"{loaded.path} is right")
+
+
+def _problems(config: Config) -> Iterator[str]:
+    try:
+        runs_as = _runs_as(config)
+    except KeyError as error:
+        yield f"server: {error.args[0]}"
+        return
+    for source, entry in zip(sources.open_all(config), config.accounts, strict=True):
+        try:
+            yield from source.check()
+        except LookupUnavailable as error:
+            yield f"accounts source {source.name}: {error}"
+            continue
+        yield from _right_problems(source, entry.path, runs_as)
+        yield from _location_problems(config, source)
+    for key, path in (("log.access_log", config.log.access_log), ("log.json_log", config.log.json_log)):
+        if path:
+            yield from _log_problems(key, path, runs_as)
+
+
+def _runs_as(config: Config) -> RunsAs:
+    """The server's user.  @raise KeyError: when the machine does not know him or the group"""
+    if not config.server.user:
+        return RunsAs(os.geteuid(), frozenset((os.getegid(), *os.getgroups())))
+    entry = pwd.getpwnam(config.server.user)
+    gid = grp.getgrnam(config.server.group).gr_gid if config.server.group else entry.pw_gid
+    return RunsAs(entry.pw_uid, frozenset((gid, *os.getgrouplist(config.server.user, gid))))
+
+
+def _right_problems(source: PasswordSource, path: str, runs_as: RunsAs) -> Iterator[str]:
+    """What the server's user may not do with a source's file."""
+    written = IAccountAdmin.providedBy(source)
+    if not runs_as.may(path, os.R_OK | (os.W_OK if written else 0)):
+        yield f"accounts source {source.name}: the server's user may not {'write' if written else 'read'} {path}"
+    elif written and not runs_as.may(os.path.dirname(path), os.W_OK | os.X_OK):
+        yield f"accounts source {source.name}: the server's user may not write in {os.path.dirname(path)}"
+
+
+def _location_problems(config: Config, source: PasswordSource) -> Iterator[str]:
+    """Accounts whose mail location cannot be made out."""
+    bad = 0
+    split = sources.login_names(config).split
+    for record in source.records():
+        try:
+            locations.expand(config.mail.location, record.account, split)
+        except MaildropBroken as error:
+            bad += 1
+            if bad <= _NAMED_ACCOUNTS:
+                yield f"accounts source {source.name}: {error}"
+    if bad > _NAMED_ACCOUNTS:
+        yield f"accounts source {source.name}: {bad - _NAMED_ACCOUNTS} more accounts without a usable mail location"
+
+
+def _log_problems(key: str, path: str, runs_as: RunsAs) -> Iterator[str]:
+    target = path if os.path.exists(path) else os.path.dirname(path)
+    if not os.path.exists(target):
+        yield f"{key}: there is no directory {target}"
+    elif os.path.isdir(path):
+        yield f"{key}: {path} is a directory"
+    elif not runs_as.may(target, os.W_OK):
+        yield f"{key}: the server's user may not write {target}"

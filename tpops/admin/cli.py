@@ -1,0 +1,57 @@
+"""
+The command "tpops": everything an operator does apart from serving, which is "twistd tpops".
+
+Purpose: init, user, check and config, on one configuration file: --config, else the environment's TPOPS_CONFIG, else
+./tpops.toml if it exists, else /etc/tpops/tpops.toml.
+Errors: one line each on standard error and exit status 1 (2 for a wrong command line); never a traceback.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+
+import click
+
+from tpops.admin.check import check
+from tpops.admin.context import Commands
+from tpops.admin.init import init
+from tpops.admin.show import config as show
+from tpops.admin.users import user
+
+
+def _version() -> str:
+    """The installed version; a source tree that is not installed has none."""
+    try:
+        return importlib.metadata.version("tpops")
+    except importlib.metadata.PackageNotFoundError:
+        return "(source tree, not installed)"
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "-c",
+    metavar="FILE",
+    help="Configuration file.  [default: $TPOPS_CONFIG, else ./tpops.toml if it exists, else /etc/tpops/tpops.toml]",
+)
+@click.version_option(_version(), prog_name="tpops", message="%(prog)s %(version)s")
+def tpops(config: str | None) -> None:
+    """Administer tpops, a POP3 mail access service.  Serving is "twistd tpops"."""
+
+
+for _command in (init, user, check, show):
+    tpops.add_command(_command)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        tpops(prog_name="tpops")
+    except Exception as error:
+        print(f"Error: {type(error).__name__}: {error}; please report this", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

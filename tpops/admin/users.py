@@ -1,0 +1,162 @@
+"""
+"tpops user": the accounts of the writable sources.
+
+Purpose: add, change, disable, enable, remove and list accounts.
+Limits: passwords come from a hidden prompt or, with --stdin, from the first line of standard input; never from
+the command line, where others could read them.  Mail is never touched.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+from rich.table import Table
+
+from tpops.admin import sources
+from tpops.admin.context import configuration, show
+from tpops.cred import hashes
+from tpops.errors import MaildropBroken
+from tpops.interfaces import IAccountAdmin
+from tpops.mailbox import locations
+from tpops.model import Account
+
+_source_option = click.option("--source", metavar="NAME", help="Accounts source, where there are several.")
+_stdin_option = click.option("--stdin", "from_stdin", is_flag=True, help="Read the password from standard input.")
+_scheme_option = click.option(
+    "--scheme",
+    metavar="S",
+    default=hashes.DEFAULT_SCHEME,
+    show_default=True,
+    help=f"How the password is stored: {', '.join(hashes.schemes())}.",
+)
+
+
+@click.group()
+def user() -> None:
+    """Accounts: add, change, remove and list them."""
+
+
+@user.command()
+@click.argument("name")
+@click.option("--maildrop", metavar="LOCATION", help='Where the mail lies ("maildir:/path"), if not as configured.')
+@click.option("--home", metavar="DIR", help='Home directory, for locations with "~" or $(home).')
+@_scheme_option
+@_stdin_option
+@_source_option
+@click.pass_context
+def add(
+    context: click.Context,
+    name: str,
+    maildrop: str | None,
+    home: str | None,
+    scheme: str,
+    from_stdin: bool,
+    source: str | None,
+) -> None:
+    """Add the account NAME."""
+    config = configuration(context).config
+    where, admin = sources.the_writable(config, source)
+    account = Account(name=sources.canonical(config, name), driver=where, home=home, maildrop=maildrop)
+    try:
+        path = locations.expand(config.mail.location, account, sources.login_names(config).split)
+    except MaildropBroken as error:
+        raise click.ClickException(f"{error}; give --home or --maildrop, or change mail.location") from None
+    if account.name in dict(admin.names()):
+        raise click.ClickException(f"there is already an account {account.name}")
+    admin.add(account, _hash(_new_password(from_stdin), scheme))
+    click.echo(f"added {account.name}; mail in {path}")
+
+
+@user.command()
+@click.argument("name")
+@_scheme_option
+@_stdin_option
+@_source_option
+@click.pass_context
+def passwd(context: click.Context, name: str, scheme: str, from_stdin: bool, source: str | None) -> None:
+    """Give the account NAME a new password."""
+    name, admin = _existing(context, name, source)
+    admin.set_password(name, _hash(_new_password(from_stdin), scheme))
+    click.echo(f"new password for {name}; it counts from the next login on")
+
+
+@user.command()
+@click.argument("name")
+@_source_option
+@click.pass_context
+def disable(context: click.Context, name: str, source: str | None) -> None:
+    """Refuse logins of the account NAME."""
+    name, admin = _existing(context, name, source)
+    admin.set_enabled(name, False)
+    click.echo(f"disabled {name}; open sessions go on")
+
+
+@user.command()
+@click.argument("name")
+@_source_option
+@click.pass_context
+def enable(context: click.Context, name: str, source: str | None) -> None:
+    """Allow logins of the account NAME again."""
+    name, admin = _existing(context, name, source)
+    admin.set_enabled(name, True)
+    click.echo(f"enabled {name}")
+
+
+@user.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_source_option
+@click.pass_context
+def remove(context: click.Context, name: str, yes: bool, source: str | None) -> None:
+    """Remove the account NAME; its mail stays."""
+    name, admin = _existing(context, name, source)
+    if not yes:
+        click.confirm(f"Remove the account {name}? Its mail stays.", abort=True)
+    admin.remove(name)
+    click.echo(f"removed {name}; its mail is still there")
+
+
+@user.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@_source_option
+@click.pass_context
+def list_(context: click.Context, as_json: bool, source: str | None) -> None:
+    """List the accounts of the writable sources."""
+    rows = [
+        {"name": name, "enabled": enabled, "source": where}
+        for where, admin in sources.writable(configuration(context).config, source)
+        for name, enabled in admin.names()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    table = Table("Name", "Logins", "Source")
+    for row in rows:
+        table.add_row(str(row["name"]), "allowed" if row["enabled"] else "refused", str(row["source"]))
+    show(table)
+
+
+def _existing(context: click.Context, name: str, source: str | None) -> tuple[str, IAccountAdmin]:
+    """The canonical name of an account that is there, and its source."""
+    config = configuration(context).config
+    _, admin = sources.the_writable(config, source)
+    wanted = sources.canonical(config, name)
+    if wanted not in dict(admin.names()):
+        raise click.ClickException(f"there is no account {wanted}")
+    return wanted, admin
+
+
+def _new_password(from_stdin: bool) -> bytes:
+    if from_stdin:
+        return sys.stdin.buffer.readline().rstrip(b"\r\n")
+    typed: str = click.prompt("Password", hide_input=True, confirmation_prompt="The same again")
+    return typed.encode("utf-8", "surrogateescape")
+
+
+def _hash(password: bytes, scheme: str) -> str:
+    try:
+        return hashes.hash_password(password, scheme)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None

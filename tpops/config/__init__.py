@@ -1,0 +1,1 @@
+"""The configuration: its schema, its loader and the pages generated from it."""

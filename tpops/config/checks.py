@@ -1,0 +1,110 @@
+"""
+Checks and conversions of single configuration values.
+
+Purpose: what the types of the schema cannot say: networks, addresses, mail locations, paths.  Each check takes a
+value and gives it back, made absolute where it is a path.
+Limits: pure; no file is looked at.  Relative paths are relative to the directory that the
+loader hands in as validation context.
+Errors: ValueError, whose text the loader puts behind the name of the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+
+from pydantic import ValidationInfo
+
+#: What "$(...)" may name in a mail location.
+LOCATION_VARIABLES = ("user", "local_part", "domain", "home")
+
+_VARIABLE = re.compile(r"\$\(([^()]*)\)")
+
+
+def _absolute(path: str, info: ValidationInfo) -> str:
+    directory = (info.context or {}).get("directory", "")
+    return path if not path or os.path.isabs(path) else os.path.normpath(os.path.join(directory, path))
+
+
+def path(value: str, info: ValidationInfo) -> str:
+    """A path, made absolute; "" stays."""
+    if "\0" in value:
+        raise ValueError("must not contain a NUL")
+    return _absolute(value, info)
+
+
+def listen_address(value: str, info: ValidationInfo) -> str:
+    """An IP address, or "unix:" and a path."""
+    if value.startswith("unix:"):
+        if not value[5:] or "\0" in value:
+            raise ValueError('must have a path after "unix:"')
+        return "unix:" + _absolute(value[5:], info)
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError('must be an IP address such as "127.0.0.1", "::" or "0.0.0.0", or "unix:/path"') from None
+
+
+def octal_mode(value: str) -> str:
+    """File permissions in octal."""
+    if not re.fullmatch(r"0?[0-7]{3}", value):
+        raise ValueError('must be three octal digits such as "0660"')
+    return value
+
+
+def network(value: str) -> str:
+    """A network in CIDR notation."""
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(f'must be a network such as "192.0.2.0/24" or "2001:db8::/32" ({error})') from None
+
+
+def greeting(value: str) -> str:
+    """One printable line without angle brackets: they would look like an APOP timestamp (RFC 1939 section 7)."""
+    if not value.isprintable() or not value.isascii() or "<" in value or ">" in value or len(value) > 400:
+        raise ValueError('must be one line of at most 400 ASCII characters without "<" and ">"')
+    return value
+
+
+def source_name(value: str) -> str:
+    """The name of an accounts source: it stands before the colon of an avatar id."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
+        raise ValueError('must be 1 to 64 letters, digits, "_", "." or "-"')
+    return value
+
+
+def default_domain(value: str) -> str:
+    """What is appended to a login name."""
+    if not value.isprintable() or " " in value or "/" in value or value in {".", ".."}:
+        raise ValueError("must be a domain name")
+    return value
+
+
+def separators(value: str) -> str:
+    """Characters between local part and domain."""
+    if any(not 0x21 <= ord(sign) <= 0x7E or sign.isalnum() or sign in "/." for sign in value):
+        raise ValueError('must consist of ASCII punctuation other than "/" and "."')
+    return value
+
+
+def mail_location(value: str, info: ValidationInfo) -> str:
+    """Where mail lies: "maildir:" and a path with variables."""
+    kind, _, rest = value.partition(":")
+    if kind != "maildir" or not rest:
+        raise ValueError('must be "maildir:" and a path, such as "maildir:~/Maildir"')
+    for name in _VARIABLE.findall(rest):
+        if name not in LOCATION_VARIABLES:
+            near = difflib.get_close_matches(name, LOCATION_VARIABLES, n=1)
+            known = ", ".join(f"$({variable})" for variable in LOCATION_VARIABLES)
+            hint = f"did you mean $({near[0]})?" if near else f"known are {known}"
+            raise ValueError(f"has the unknown variable $({name}); {hint}")
+    if "$" in _VARIABLE.sub("", rest) or "\0" in rest:
+        raise ValueError('has a "$" that starts no variable; variables are written $(name)')
+    if rest.startswith("~") and not rest.startswith("~/"):
+        raise ValueError('must write the home directory as "~/" at the beginning of the path')
+    if rest.startswith(("~/", "$(home)/")):
+        return value
+    return "maildir:" + _absolute(rest, info)

@@ -1,0 +1,180 @@
+"""
+Reading the configuration file.
+
+Purpose: one call gives the validated configuration, where each value comes from, and warnings; or one ConfigError with
+every problem at once, each as "FILE:LINE: KEY ...", with the nearest valid name for what is not known.
+Limits: TOML.  Relative paths are relative to the directory of the file.  A file has no includes.
+Errors: ConfigError only.  Values of secret keys, and of keys that are not known, are never shown.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+
+import attrs
+from pydantic import BaseModel, ValidationError
+
+from tpops.config import positions
+from tpops.config.model_walk import Tables, effective, label, secret, tables
+from tpops.config.positions import Path
+from tpops.config.schema import Config
+from tpops.errors import ConfigError
+
+#: Where the configuration is when nobody says: the first that exists, else the last.
+DEFAULT_PATHS = ("tpops.toml", "/etc/tpops/tpops.toml")
+
+#: The least idle timeout of RFC 1939 section 3.
+RFC_IDLE_SECONDS = 600
+
+#: Longest part of a wrong value that is shown.
+_SHOWN_CHARACTERS = 60
+
+#: Validation errors of pydantic in plain English; "{...}" are its own figures.
+_MESSAGES = {
+    "missing": "is missing",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": 'must be text in quotes ("...")',
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list in brackets",
+    "finite_number": "must be a finite number",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be {expected}",
+    "too_short": "must not be empty",
+    "value_error": "{error}",
+}
+
+
+@attrs.frozen(slots=True)
+class Loaded:
+    """
+    A configuration that can be used.
+
+    @ivar config: the values
+    @ivar path: the file
+    @ivar origins: for every key ("limits.connections", "listen[1].port") either "default" or "file:line"
+    @ivar warnings: what is allowed and unwise, one line each
+    """
+
+    config: Config
+    path: str
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def default_path() -> str:
+    """The configuration file to use when the command line names none: $TPOPS_CONFIG, else a default place."""
+    told = os.environ.get("TPOPS_CONFIG")
+    return told or next((path for path in DEFAULT_PATHS if os.path.exists(path)), DEFAULT_PATHS[-1])
+
+
+def load(path: str, uid: int | None = None) -> Loaded:
+    """
+    Read and validate a file.
+
+    @param uid: who will run the server, for the warnings; None is the present user
+    @raise ConfigError: with every problem
+    """
+    text = _read(path)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([_syntax(path, text, str(error))]) from None
+    places = positions.lines(text)
+    context = {"directory": os.path.dirname(os.path.abspath(path))}
+    try:
+        config = Config.model_validate(data, context=context)
+    except ValidationError as error:
+        raise ConfigError(explain(error, path, places, Config)) from None
+    origins = {
+        label(key): f"{path}:{positions.find(places, key)}" if key in places else "default"
+        for key, _ in effective(config)
+    }
+    return Loaded(config, path, origins, tuple(_warnings(config, os.geteuid() if uid is None else uid)))
+
+
+def explain(error: ValidationError, path: str, places: Mapping[Path, int], model: type[BaseModel]) -> list[str]:
+    """Every problem of a validation as a line for the operator, in the order of the file."""
+    known = tables(model)
+    problems: list[tuple[int, str]] = []
+    details = error.errors()
+    for detail in details:
+        kind, where = detail["type"], detail["loc"]
+        inside = any(other["loc"][: len(where)] == where and other is not detail for other in details)
+        if kind == "default_factory_not_called" or (kind == "too_short" and inside):
+            continue  # follows from other problems
+        line = positions.find(places, where)
+        what = _unknown(where, known) if kind == "extra_forbidden" else _wrong(kind, where, detail, known)
+        problems.append((line, f"{path}:{line}: {what}" if line else f"{path}: {what}"))
+    return [text for _, text in sorted(problems, key=lambda problem: problem[0])]
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read().decode("utf-8").replace("\r\n", "\n")
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: there is no such configuration file; 'tpops init' makes one"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot read the configuration file: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: the file is not UTF-8 (at octet {error.start})"]) from None
+
+
+def _syntax(path: str, text: str, message: str) -> str:
+    """A message of tomllib, with its place in front."""
+    place = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    if place is None:
+        return f"{path}:{text.count(chr(10)) + 1}: not valid TOML: {message.removesuffix(' (at end of document)')}"
+    return f"{path}:{place[1]}:{place[2]}: not valid TOML: {message[: place.start()]}"
+
+
+def _unknown(where: Path, known: Tables) -> str:
+    """What to say of a key or section that the schema does not have."""
+    *above, name = where
+    table = ".".join(part for part in above if isinstance(part, str))
+    thing = "key" if table else "section or key"
+    sections = {other: entry.keys for other, entry in known.items() if other}
+    likely = [f"{other}.{name}" for other, keys in sections.items() if name in keys]
+    likely += [label((*above, near)) for near in difflib.get_close_matches(str(name), known[table].keys, n=1)]
+    for other, keys in sections.items():
+        likely += [f"{other}.{near}" for near in difflib.get_close_matches(str(name), keys, n=1, cutoff=0.8)]
+    hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(known[table].keys)}"
+    return f"{label(where)} is not a known {thing}; {hint}"
+
+
+def _wrong(kind: str, where: Path, detail: Mapping[str, object], known: Tables) -> str:
+    """What to say of a known key whose value is wrong, or missing."""
+    if len(where) == 1 and str(where[0]) in known and kind in {"model_type", "tuple_type"}:
+        name = str(where[0])
+        return f"{name} must be written as {'[[' + name + ']]' if known[name].array else '[' + name + ']'}"
+    figures = detail.get("ctx", {})
+    template = _MESSAGES.get(kind)
+    message = template.format_map(figures) if template and isinstance(figures, dict) else str(detail["msg"])
+    if kind == "literal_error":
+        message = message.replace("'", '"')
+    value = detail.get("input")
+    if kind == "missing" or secret(where, known) or isinstance(value, dict | list | BaseModel | tuple):
+        return f"{label(where)} {message}"
+    shown = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)
+    return f"{label(where)} {message}, not {_cut(shown)}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
+
+
+def _warnings(config: Config, uid: int) -> Iterator[str]:
+    idle = config.protocol.idle_timeout_seconds
+    if idle < RFC_IDLE_SECONDS:
+        yield f"protocol.idle_timeout_seconds is {idle:g}; RFC 1939 section 3 asks for at least {RFC_IDLE_SECONDS}"
+    if config.maildir.sizes != "exact":
+        yield f'maildir.sizes is "{config.maildir.sizes}"; sizes that clients see are not exact as RFC 1939 asks'
+    if uid == 0 and not config.server.user:
+        yield "server.user is not set; started as root, tpops would serve as root"

@@ -1,0 +1,86 @@
+"""
+The schema as data: which tables and keys it has, and the values of a configuration one by one.
+
+Purpose: what the loader's messages, "tpops config" and the generated pages all need to know of the models.
+Limits: two levels, as the configuration has: tables, and keys in them; a table is there once or is an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import get_args
+
+import attrs
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tpops.config.positions import Path
+
+
+@attrs.frozen(slots=True)
+class Table:
+    """
+    One table of the file.
+
+    @ivar keys: its keys; for the top level the names of the tables
+    @ivar array: whether it is written with two brackets and may be there several times
+    @ivar text: what it is about
+    """
+
+    keys: Mapping[str, FieldInfo]
+    array: bool = False
+    text: str = ""
+
+
+#: Tables by name; the top level has the name "".
+Tables = Mapping[str, Table]
+
+
+def tables(model: type[BaseModel]) -> Tables:
+    """Every table of a configuration model."""
+    found: dict[str, Table] = {"": Table(model.model_fields)}
+    for name, field in model.model_fields.items():
+        inner = get_args(field.annotation)
+        array = bool(inner)
+        section = inner[0] if array else field.annotation
+        if not isinstance(section, type) or not issubclass(section, BaseModel):
+            raise TypeError(f"{name} is not a table")
+        found[name] = Table(section.model_fields, array, (section.__doc__ or "").strip())
+    return found
+
+
+def facts(field: FieldInfo) -> Mapping[str, object]:
+    """What L{tpops.config.schema.key} said about a key."""
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
+def label(path: Path) -> str:
+    """A key path for people: tables of an array are counted from 1."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part + 1}]"
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def secret(path: Path, known: Tables) -> bool:
+    """Whether the value of this key must not be shown."""
+    names = [part for part in path if isinstance(part, str)]
+    if len(names) < 2 or names[0] not in known:
+        return False
+    field = known[names[0]].keys.get(names[1])
+    return field is not None and bool(facts(field).get("secret"))
+
+
+def effective(config: BaseModel) -> Iterator[tuple[Path, object]]:
+    """Every key path of a configuration with its value."""
+    for name in type(config).model_fields:
+        section = getattr(config, name)
+        if isinstance(section, BaseModel):
+            yield from (((name, key), getattr(section, key)) for key in type(section).model_fields)
+        else:
+            for index, entry in enumerate(section):
+                yield from (((name, index, key), getattr(entry, key)) for key in type(entry).model_fields)

@@ -1,0 +1,313 @@
+"""
+The configuration's schema: the only place that says which keys there are.
+
+Purpose: every key with type, default, range, unit (in its name), description and the version that brought it.
+The loader validates with it; the reference page and the sample file are written from it.
+Limits: values only.  Files are read by tpops.config.load; parts get plain arguments from the service.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from tpops.config import checks
+
+#: Where the state lies when nobody says otherwise.
+STATE_DIRECTORY = "/var/lib/tpops"
+
+PathText = Annotated[str, AfterValidator(checks.path)]
+Network = Annotated[str, AfterValidator(checks.network)]
+
+
+def key(
+    description: str,
+    *,
+    since: str = "0.9",
+    example: str = "",
+    shown: str = "",
+    secret: bool = False,
+    ge: float | None = None,
+    le: float | None = None,
+) -> FieldInfo:
+    """
+    What is said about a key beside its type and default.
+
+    @param example: TOML value for the sample file where the default teaches nothing
+    @param shown: what the reference says for a default that is found out when loading
+    @param secret: the value is never shown
+    """
+    extra: dict[str, str | bool] = {"since": since, "example": example, "shown": shown, "secret": secret}
+    made: FieldInfo = Field(description=description, json_schema_extra=dict(extra), ge=ge, le=le)
+    return made
+
+
+def machine_name() -> str:
+    """The machine's full host name, without asking the network when its own name is full."""
+    name = socket.gethostname()
+    return name if "." in name else socket.getfqdn()
+
+
+class Section(BaseModel):
+    """One table of the file: unknown keys are refused, nothing is converted, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Server(Section):
+    """The process as a whole."""
+
+    hostname: Annotated[
+        str,
+        key("Name of this machine for clients.", example='"mail.example.org"', shown="the machine's full host name"),
+    ] = Field(default_factory=machine_name)
+    user: Annotated[
+        str,
+        key(
+            'User to run as once the ports are bound, when started as root; "" stays who started it.', example='"mail"'
+        ),
+    ] = ""
+    group: Annotated[str, key('Group to run as; "" is the primary group of `user`.', example='"mail"')] = ""
+    state_dir: Annotated[
+        PathText, key("Directory for files that tpops writes itself, such as the accounts database.")
+    ] = STATE_DIRECTORY
+
+
+class Listen(Section):
+    """An address where clients connect; the section may be there several times."""
+
+    address: Annotated[
+        str,
+        AfterValidator(checks.listen_address),
+        key('IP address ("0.0.0.0" and "::" are all of the machine), or "unix:" and the path of a socket.'),
+    ] = "127.0.0.1"
+    port: Annotated[int, key("TCP port; not for UNIX sockets. 0 takes any free port.", ge=0, le=65535)] = 110
+    mode: Annotated[
+        str, AfterValidator(checks.octal_mode), key("Permissions of a UNIX socket, in octal; not for TCP.")
+    ] = "0660"
+    backlog: Annotated[int, key("Connections that the kernel queues until they are accepted.", ge=1, le=65535)] = 1024
+
+    @model_validator(mode="after")
+    def _fits_the_address(self) -> Listen:
+        unix = self.address.startswith("unix:")
+        if unix and "port" in self.model_fields_set:
+            raise ValueError("port does not go with a unix: address")
+        if not unix and "mode" in self.model_fields_set:
+            raise ValueError("mode goes with a unix: address only")
+        return self
+
+    @property
+    def where(self) -> str:
+        """The address with its port, for messages."""
+        if self.address.startswith("unix:"):
+            return self.address
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+class Protocol(Section):
+    """What clients may do and how long they may take."""
+
+    auth_tries: Annotated[int, key("Failed logins on one connection until it is closed.", ge=1)] = 3
+    auth_delay_seconds: Annotated[
+        float, key("How long a failed login takes at least, seen by the client.", ge=0, le=60)
+    ] = 2.0
+    login_timeout_seconds: Annotated[float, key("Time a client has to log in.", ge=1)] = 180
+    idle_timeout_seconds: Annotated[
+        float, key("Time without a command until the connection is closed; RFC 1939 asks for at least 600.", ge=1)
+    ] = 600
+    session_max_seconds: Annotated[float, key("Longest session, whatever the client does; 0 is no limit.", ge=0)] = 0
+    write_timeout_seconds: Annotated[
+        float, key("Time a client may take without reading anything of what it is sent.", ge=1)
+    ] = 300
+    command_octets: Annotated[
+        int,
+        key("Longest command line with its line end; a longer one is refused (RFC 2449 has 255).", ge=255, le=65536),
+    ] = 255
+    disconnect_octets: Annotated[
+        int,
+        key("Line length at which the connection is closed; at least `command_octets`.", ge=255, le=1048576),
+    ] = 1024
+    bad_commands: Annotated[
+        int, key("Wrong commands, one after the other, after which the connection is closed.", ge=1)
+    ] = 20
+    last: Annotated[bool, key("Offer the command LAST of RFC 1460, which RFC 1939 has dropped.")] = False
+    utf8_headers: Annotated[
+        Literal["send", "refuse"],
+        key(
+            "What happens to a message with UTF-8 header fields when the client has not said UTF8 (RFC 6856 section 5)."
+        ),
+    ] = "send"
+    greeting: Annotated[str, AfterValidator(checks.greeting), key("Text of the first line that a client gets.")] = (
+        "tpops ready"
+    )
+
+    @field_validator("disconnect_octets")
+    @classmethod
+    def _not_below_the_refusal(cls, value: int, info: ValidationInfo) -> int:
+        command_octets = info.data.get("command_octets", 0)
+        if value < command_octets:
+            raise ValueError(f"must be at least command_octets, which is {command_octets}")
+        return value
+
+
+class Limits(Section):
+    """Who may connect and how often."""
+
+    connections: Annotated[int, key("Connections at the same time; 0 is no limit.", ge=0)] = 2000
+    connections_per_address: Annotated[
+        int, key("Connections at the same time from one address; 0 is no limit.", ge=0)
+    ] = 50
+    ipv6_prefix: Annotated[
+        int, key("Leading bits of an IPv6 address that count as one address; 64 is one site's network.", ge=1, le=128)
+    ] = 64
+    exempt: Annotated[
+        tuple[Network, ...],
+        Field(strict=False),
+        key("Networks (CIDR) that only `connections` applies to.", example='["192.0.2.0/24", "2001:db8::/32"]'),
+    ] = ()
+    login_delay_seconds: Annotated[
+        float, key("Time that must pass between two logins of one user (RFC 2449 section 6.5); 0 is none.", ge=0)
+    ] = 0
+
+
+class Names(Section):
+    """How the login name that a client sends becomes the name of an account."""
+
+    default_domain: Annotated[
+        str,
+        AfterValidator(checks.default_domain),
+        key(
+            'Appended with "@" to a name that has none of `separators`; as it is when it starts with a sign.',
+            example='"example.org"',
+        ),
+    ] = ""
+    lowercase: Annotated[bool, key("Turn the name to lower case.")] = True
+    separators: Annotated[
+        str, AfterValidator(checks.separators), key("Characters that part a name from its domain, the strongest first.")
+    ] = "@%+"
+
+
+class AccountSource(Section):
+    """A source of accounts; the section may be there several times, the first source that says yes wins."""
+
+    driver: Annotated[
+        Literal["sqlite", "passwd_file"],
+        key('"sqlite" is what `tpops user` writes, "passwd_file" is a text file in the format of Dovecot.'),
+    ]
+    name: Annotated[
+        str,
+        AfterValidator(checks.source_name),
+        key("Name of the source in logs and for `tpops user --source`.", shown="the driver's name"),
+    ] = Field(default_factory=lambda data: str(data.get("driver", "")))
+    path: Annotated[PathText, key("The database or the file.", example=f'"{STATE_DIRECTORY}/accounts.sqlite"')]
+
+
+class Passwords(Section):
+    """The memory of right passwords, which spares slow hashes for clients that come every minute."""
+
+    cache_entries: Annotated[int, key("Right answers that are remembered; 0 is none.", ge=0)] = 10000
+    cache_ttl_seconds: Annotated[float, key("How long each is remembered.", ge=0)] = 3600
+
+
+class Mail(Section):
+    """Where mail lies."""
+
+    location: Annotated[
+        str,
+        AfterValidator(checks.mail_location),
+        key(
+            'Maildir of an account whose source names none: "maildir:" and a path with `~` (the home directory) '
+            "or the variables `$(user)`, `$(local_part)`, `$(domain)` and `$(home)`."
+        ),
+    ] = "maildir:~/Maildir"
+
+
+class Maildir(Section):
+    """How Maildirs are read and changed."""
+
+    create: Annotated[bool, key("Make a Maildir that is missing at login; otherwise it counts as empty.")] = False
+    sizes: Annotated[
+        Literal["exact", "maildir++", "file"],
+        key(
+            'Where sizes come from: "exact" counts each line end as two octets, as RFC 1939 asks; "maildir++" '
+            'believes ",S=" in file names; "file" takes the file\'s size. The last two are faster and not exact.'
+        ),
+    ] = "exact"
+    mark_seen: Annotated[
+        Literal["never", "retr"],
+        key('"retr" gives messages that were retrieved the flag S at QUIT and moves them from new to cur.'),
+    ] = "never"
+    index: Annotated[bool, key("Keep the listing in the file `tpops_index`, for fast logins.")] = True
+    index_dir: Annotated[
+        PathText,
+        key('Directory for these files; "" is the Maildir itself.', example='"/var/cache/tpops"'),
+    ] = ""
+    lock_wait_seconds: Annotated[
+        float, key("How long a login waits for another session of the same user to end.", ge=0, le=600)
+    ] = 10.0
+    uidl_map: Annotated[
+        bool, key("Take unique-ids from the file `tpops_uidl` in the Maildir where it names a message.")
+    ] = False
+    cache_mib: Annotated[int, key("Memory for the listings of maildrops, in MiB.", ge=0)] = 64
+
+
+class Log(Section):
+    """What is written down."""
+
+    access_log: Annotated[
+        PathText,
+        key('File with one line per connection, as TPOPS wrote it; "" is none.', example='"/var/log/tpops/access.log"'),
+    ] = ""
+    json_log: Annotated[
+        PathText,
+        key('File with one JSON object per event; "" is none.', example='"/var/log/tpops/events.json"'),
+    ] = ""
+    level: Annotated[
+        Literal["debug", "info", "warn", "error", "critical"], key("Least important messages that are logged.")
+    ] = "info"
+
+
+def _default_accounts(validated: Mapping[str, object]) -> tuple[AccountSource, ...]:
+    server = validated.get("server")
+    state_dir = server.state_dir if isinstance(server, Server) else STATE_DIRECTORY
+    return (AccountSource(driver="sqlite", path=os.path.join(state_dir, "accounts.sqlite")),)
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    server: Server = Field(default_factory=Server)
+    listen: Annotated[tuple[Listen, ...], Field(strict=False, min_length=1)] = (Listen(),)
+    protocol: Protocol = Protocol()
+    limits: Limits = Limits()
+    names: Names = Names()
+    accounts: Annotated[tuple[AccountSource, ...], Field(strict=False, min_length=1)] = Field(
+        default_factory=_default_accounts
+    )
+    passwords: Passwords = Passwords()
+    mail: Mail = Mail()
+    maildir: Maildir = Maildir()
+    log: Log = Log()
+
+    @field_validator("listen")
+    @classmethod
+    def _listeners_differ(cls, value: tuple[Listen, ...]) -> tuple[Listen, ...]:
+        _no_duplicates([listener.where for listener in value if listener.port], "names an address twice:")
+        return value
+
+    @field_validator("accounts")
+    @classmethod
+    def _sources_differ(cls, value: tuple[AccountSource, ...]) -> tuple[AccountSource, ...]:
+        _no_duplicates([source.name for source in value], "names a source twice:")
+        return value
+
+
+def _no_duplicates(values: list[str], what: str) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{what} {value}")

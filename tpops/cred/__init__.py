@@ -1,0 +1,1 @@
+"""Credentials: twisted.cred checkers, accounts sources and the realm."""

@@ -1,0 +1,162 @@
+"""
+The ordered checker: all accounts sources behind one twisted.cred checker.
+
+Purpose: the Portal keeps one checker per kind of credentials, so the order of the sources lives here.  The name
+is made canonical once; then the sources are asked in order and the first yes wins, as in tpop3d.  "No such user"
+and "wrong password" go on to the next; "account is disabled" and "cannot say" stop.
+Limits: name and password (IUsernamePassword), or a digest over a stored secret (IUsernameHashedPassword, for APOP).
+Speed: as long as the sources answer at once, so does this: no Deferred, no coroutine.
+Security: when no source knew the name, work of the length of a password check is done before the same refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import attrs
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword, UsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from tpops.cred.hashes import Verifier
+from tpops.cred.names import LoginNames
+from tpops.errors import BadCredentials, LoginError, LookupUnavailable, UnknownUser
+from tpops.model import Account
+
+#: What a source may answer: the avatar id, at once or later.
+Answer = bytes | Awaitable[bytes]
+
+
+#: What a client may prove himself with.
+Credentials = IUsernamePassword | IUsernameHashedPassword
+
+
+@implementer(IUsernameHashedPassword)
+@attrs.frozen
+class Digest:
+    """
+    The client's digest under the canonical name.
+
+    @ivar username: canonical name, in UTF-8
+    @ivar checkPassword: whether the digest was made with a secret
+    """
+
+    username: bytes
+    checkPassword: Callable[[bytes], bool]
+
+
+class Source(Protocol):
+    """An accounts source: ICredentialsChecker and IAccounts in one, with its name in the configuration."""
+
+    @property
+    def name(self) -> str:
+        """What stands before the colon of its avatar ids."""
+
+    def requestAvatarId(self, credentials: Credentials) -> Answer:
+        """See L{ICredentialsChecker.requestAvatarId}."""
+
+    async def account(self, name: str) -> Account:
+        """See L{tpops.interfaces.IAccounts.account}."""
+
+
+def _went_on(error: UnauthorizedLogin) -> bool:
+    """
+    Whether the source at least knew the name, when its no lets the next one be asked.
+
+    @raise LoginError: when its no is final
+    """
+    if isinstance(error, UnknownUser):
+        return False
+    if isinstance(error, LoginError) and not isinstance(error, BadCredentials):
+        raise error
+    return True
+
+
+@implementer(ICredentialsChecker)
+class OrderedChecker:
+    """
+    Asks the sources one after the other.
+
+    @param drivers: the sources, in the order of the configuration
+    @param names: how login names become canonical
+    @param verifier: does the work for names that nobody knows
+    """
+
+    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
+
+    def __init__(self, drivers: Sequence[Source], names: LoginNames, verifier: Verifier) -> None:
+        self._drivers = tuple(drivers)
+        self._by_name = {driver.name: driver for driver in drivers}
+        self._names = names
+        self._verifier = verifier
+
+    def requestAvatarId(  # type: ignore[override]  # Portal takes bytes at once as well
+        self, credentials: Credentials
+    ) -> bytes | Deferred[bytes]:
+        """
+        Verify a name as the client sent it, and the password.
+
+        @raise BadCredentials: when no source says yes
+        @raise AccountDisabled: when the password is right and the account may not log in
+        @raise LookupUnavailable: when a source that was asked cannot say
+        """
+        name = self._names.canonical(credentials.username)
+        handed: Credentials
+        if IUsernamePassword.providedBy(credentials):
+            handed = UsernamePassword(name.encode(), credentials.password)
+        else:
+            handed = Digest(name.encode(), credentials.checkPassword)
+        known = False
+        for position, driver in enumerate(self._drivers, start=1):
+            try:
+                answer = driver.requestAvatarId(handed)
+            except UnauthorizedLogin as error:
+                known = _went_on(error) or known
+                continue
+            if isinstance(answer, bytes):
+                return answer
+            return Deferred.fromCoroutine(self._go_on(handed, answer, position, known))
+        if known:
+            raise BadCredentials("wrong password")
+        return Deferred.fromCoroutine(self._refuse(handed))
+
+    async def account(self, avatar_id: bytes) -> Account:
+        """
+        The account of an avatar id that requestAvatarId gave.  Does not wait where its source does not.
+
+        @raise UnknownUser: when it has gone meanwhile
+        @raise LookupUnavailable: when its source cannot say
+        """
+        source, _, name = avatar_id.decode("utf-8").partition(":")
+        driver = self._by_name.get(source)
+        if driver is None:
+            raise LookupUnavailable(f"there is no accounts source {source!r}")
+        return await driver.account(name)
+
+    async def _go_on(self, handed: Credentials, answer: Answer, position: int, known: bool) -> bytes:
+        """Wait for an answer, then ask the sources from C{position} on."""
+        try:
+            return await _settled(answer)
+        except UnauthorizedLogin as error:
+            known = _went_on(error) or known
+        for driver in self._drivers[position:]:
+            try:
+                return await _settled(driver.requestAvatarId(handed))
+            except UnauthorizedLogin as error:
+                known = _went_on(error) or known
+        if known:
+            raise BadCredentials("wrong password")
+        return await self._refuse(handed)
+
+    async def _refuse(self, handed: Credentials) -> bytes:
+        """Nobody knows the name."""
+        if isinstance(handed, UsernamePassword):
+            await self._verifier.dummy(handed.password)
+        raise BadCredentials("unknown user")
+
+
+async def _settled(answer: Answer) -> bytes:
+    return answer if isinstance(answer, bytes) else await answer

@@ -1,0 +1,72 @@
+"""
+The realm: from a verified user to his open mailbox.
+
+Purpose: looks the account up, asks whether he may log in now, takes the maildrop with its lock, and hands out the
+session's mailbox, whose logout lets go of all of it.
+Limits: gives IMailboxPOP3 only.
+Cancelling: the Deferred of requestAvatar may be cancelled at any time; a maildrop that is being opened is released
+by its driver (see L{tpops.interfaces.IMaildropDriver}).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.cred.portal import IRealm
+from twisted.internet.defer import Deferred
+from twisted.mail.interfaces import IMailboxPOP3
+from zope.interface import Interface, implementer
+
+from tpops.interfaces import IMaildropDriver
+from tpops.mailbox.view import Mailbox
+from tpops.model import Account, Peer
+
+#: What a login gives: the interface, the mailbox, and what to call at its end.
+Avatar = tuple[type[Interface], Mailbox, Callable[[], Deferred[None]]]
+
+#: The far end of a login over a protocol that does not say who is there.
+_NOBODY = Peer(host="unknown")
+
+
+class Accounts(Protocol):
+    """Finds the account of an avatar id, as L{tpops.cred.ordered.OrderedChecker} does."""
+
+    async def account(self, avatar_id: bytes) -> Account:
+        """The account."""
+
+
+@implementer(IRealm)
+class Realm:
+    """
+    Opens mailboxes.
+
+    @param accounts: finds the account of an avatar id
+    @param maildrops: opens the maildrop of an account
+    @param admit: called with peer and canonical name; raises TooSoon when the last login was too short a time ago
+    """
+
+    def __init__(self, accounts: Accounts, maildrops: IMaildropDriver, admit: Callable[[Peer, str], None]) -> None:
+        self._accounts = accounts
+        self._maildrops = maildrops
+        self._admit = admit
+
+    def requestAvatar(  # type: ignore[override]  # never anonymous; logout's Deferred says when all is released
+        self, avatarId: bytes, mind: object, *interfaces: type[Interface]
+    ) -> Deferred[Avatar]:
+        """
+        Open the mailbox of a verified user.
+
+        @param mind: the L{Peer}
+        @raise NotImplementedError: when no mailbox is asked for
+        """
+        if IMailboxPOP3 not in interfaces:
+            raise NotImplementedError("tpops gives IMailboxPOP3 only")
+        peer = mind if isinstance(mind, Peer) else _NOBODY
+        return Deferred.fromCoroutine(self._open(avatarId, peer))
+
+    async def _open(self, avatar_id: bytes, peer: Peer) -> Avatar:
+        account = await self._accounts.account(avatar_id)
+        self._admit(peer, account.name)
+        mailbox = Mailbox(await self._maildrops.open_maildrop(account), account)
+        return IMailboxPOP3, mailbox, mailbox.logout

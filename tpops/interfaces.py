@@ -1,0 +1,172 @@
+"""
+The interfaces between the parts of tpops: contracts, not code.
+
+Twisted's own stay as they are: L{twisted.cred.checkers.ICredentialsChecker},
+L{twisted.cred.portal.IRealm}, L{twisted.mail.pop3.IMailboxPOP3},
+L{twisted.mail.pop3.IServerFactory}.
+
+Message numbers are 1-based as in RFC 1939.  Octets are wire octets: with CRLF
+line ends and before dot-stuffing, as LIST announces them (RFC 1939 section 11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection, Sequence
+
+from zope.interface import Attribute, Interface
+
+from tpops.model import Account, Event, Peer, Session
+
+
+class ISnapshot(Interface):
+    """The messages of a maildrop at one moment: immutable, shared between sessions."""
+
+    count: int = Attribute("number of messages")
+    octets: int = Attribute("wire octets of all messages together")
+    sizes: Sequence[int] = Attribute("wire octets of each message, sizes[0] is message 1")
+    list_body: bytes = Attribute("'number octets CRLF' of every message, one after the other")
+    uidl_body: bytes = Attribute("'number unique-id CRLF' of every message, one after the other")
+
+    def unique_id(number: int) -> bytes:
+        """The unique-id of a message: 1 to 70 octets in 0x21-0x7E, unique in the maildrop (RFC 1939 section 7)."""
+
+
+class IStoredMessage(Interface):
+    """One message, open for reading from its first octet.  Whoever opened it closes it."""
+
+    def read(octets: int) -> bytes | Awaitable[bytes]:
+        """
+        The next stored octets, at most as many as asked for; b"" at the end.
+
+        An awaitable comes back where they are not at hand.  One read at a time: the caller waits for the
+        awaitable, even when the client has gone, before it calls read or close.  Stored octets are as they
+        lie in the store, with any line ends.
+
+        @raise StorageUnavailable: when reading failed
+        """
+
+    def close() -> None:
+        """Let go of it.  Idempotent, never raises."""
+
+
+class IMaildrop(Interface):
+    """
+    An open, locked maildrop of one session.
+
+    Marks belong to the session and are not known here.
+    """
+
+    messages: ISnapshot = Attribute("the messages; fixed until close")
+
+    async def open(number: int) -> IStoredMessage:
+        """
+        Open a message.
+
+        @raise MessageVanished: when it is no longer stored
+        @raise StorageUnavailable: when it cannot be read now
+        """
+
+    async def remove(numbers: Collection[int]) -> None:
+        """
+        Remove exactly these messages for good.  Called at most once, from UPDATE (RFC 1939 section 6).
+
+        A message that is already gone counts as removed.
+
+        @raise RemoveFailed: when some stayed
+        """
+
+    async def close() -> None:
+        """Release the lock and all else.  Idempotent, never raises."""
+
+
+class INotesRetrieval(Interface):
+    """Add-on of an IMaildrop that keeps note of what was sent."""
+
+    def sent(number: int, octets: int) -> None:
+        """Message was sent as a whole by RETR and had so many wire octets."""
+
+    async def mark_seen(numbers: Collection[int]) -> None:
+        """At UPDATE: these messages were retrieved and stay.  Failures are logged, never raised."""
+
+
+class IMaildropDriver(Interface):
+    """Opens maildrops of one kind."""
+
+    async def open_maildrop(account: Account) -> IMaildrop:
+        """
+        Take the exclusive lock, then list the messages.
+
+        Cancelling the Deferred that runs this releases whatever was taken.
+
+        @raise MaildropBusy: when another session holds the lock
+        @raise StorageUnavailable: when the storage cannot be reached
+        @raise MaildropBroken: when an administrator is needed
+        """
+
+
+class IAccounts(Interface):
+    """A source of accounts."""
+
+    async def account(name: str) -> Account:
+        """
+        Look a canonical name up.
+
+        @raise UnknownUser: when this source surely does not have it
+        @raise AccountDisabled: when the account may not log in
+        @raise LookupUnavailable: when the source cannot say
+        """
+
+
+class IAccountAdmin(Interface):
+    """Add-on of an accounts source that can be written.  Blocking: for command lines, not for the reactor."""
+
+    def add(account: Account, password_hash: str) -> None:
+        """Add an account.  @raise ValueError: when the name is taken"""
+
+    def set_password(name: str, password_hash: str) -> None:
+        """Replace the hash.  @raise UnknownUser: when there is no such name"""
+
+    def set_enabled(name: str, enabled: bool) -> None:
+        """Allow or refuse logins.  @raise UnknownUser: when there is no such name"""
+
+    def remove(name: str) -> None:
+        """Forget the account; its mail stays.  @raise UnknownUser: when there is no such name"""
+
+    def names() -> list[tuple[str, bool]]:
+        """All names in order, each with whether it is enabled."""
+
+
+class IEventSink(Interface):
+    """Somebody who is told what happens in sessions."""
+
+    wants: frozenset[str] = Attribute("the event kinds (tpops.model.KINDS) that notify is called with")
+
+    def notify(event: Event) -> Awaitable[None] | None:
+        """Take note.  What it raises is logged and counted by the bus and never reaches a client."""
+
+
+class ITicket(Interface):
+    """A place that a limiter gave."""
+
+    def release() -> None:
+        """Give the place back.  Idempotent."""
+
+
+class ILimiter(Interface):
+    """Decides who may connect and how fast."""
+
+    def admit(peer: Peer) -> ITicket:
+        """Give the connection a place.  @raise LimitReached: when there is none"""
+
+    def failed(peer: Peer, name: bytes) -> float:
+        """A login failed: seconds from its start until the answer may leave."""
+
+    def login_delay(peer: Peer, name: str) -> None:
+        """A login is about to succeed.  @raise TooSoon: when the last one was too short a time ago"""
+
+
+class IEvents(Interface):
+    """Where the server tells what happens."""
+
+    def emit(kind: str, session: Session, detail: str = "") -> None:
+        """Tell every sink that wants this kind; returns at once."""

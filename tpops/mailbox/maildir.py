@@ -1,0 +1,157 @@
+"""
+Maildir: one file a message, in C{new} and C{cur}.
+
+Purpose: the L{IMaildropDriver} for Maildirs, also for those that a delivery agent, Dovecot or Courier uses at the same
+time, and those that cannot be written.
+A Maildir that is not there is an empty maildrop (or is made, C{create}); one that cannot be read is an error that
+needs an administrator, never an empty listing.
+Deletion is C{unlink} at UPDATE, and nothing else removes a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable, Callable
+
+import attrs
+from zope.interface import implementer
+
+from tpops.errors import MaildropBroken, MaildropBusy, StorageError, StorageUnavailable
+from tpops.interfaces import IMaildrop, IMaildropDriver
+from tpops.mailbox.listings import Listings
+from tpops.mailbox.locations import Split, expand
+from tpops.mailbox.locks import MaildirLock, try_lock
+from tpops.mailbox.maildir_scan import Settings
+from tpops.mailbox.maildir_session import MaildirSession
+from tpops.mailbox.sizes import EXACT
+from tpops.mailbox.stored_file import RunInThread
+from tpops.model import Account
+
+#: Seconds between two tries for a lock.
+_LOCK_RETRY_SECONDS = 0.1
+
+_NEEDS_ADMINISTRATOR = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS)
+
+
+@attrs.frozen(kw_only=True)
+class MaildirOptions:
+    """
+    How Maildirs are served.
+
+    @ivar location: template of their paths, see L{tpops.mailbox.locations}
+    @ivar split: parts a login name into local part and domain
+    @ivar create: make missing directories at login
+    @ivar sizes: how sizes are learnt, see L{tpops.mailbox.sizes}
+    @ivar mark_seen: a retrieved message gets the flag S at UPDATE
+    @ivar index: keep C{tpops_index} files
+    @ivar index_dir: where, "" for each Maildir itself
+    @ivar lock_wait_seconds: how long to wait for another session to end
+    @ivar uidl_map: the file C{tpops_uidl} overrides unique-ids
+    @ivar cache_octets: memory for listings
+    """
+
+    location: str
+    split: Split = lambda name: (name, "")
+    create: bool = False
+    sizes: str = EXACT
+    mark_seen: bool = False
+    index: bool = True
+    index_dir: str = ""
+    lock_wait_seconds: float = 10.0
+    uidl_map: bool = False
+    cache_octets: int = 64 << 20
+
+
+@implementer(IMaildropDriver)
+class MaildirDriver:
+    """
+    See L{IMaildropDriver}.
+
+    @param run_in_thread: runs a blocking function elsewhere
+    @param sleep: seconds to an awaitable that is over then; cancelling ends the wait
+    @param seconds: a clock that never goes back
+    """
+
+    def __init__(
+        self,
+        options: MaildirOptions,
+        run_in_thread: RunInThread,
+        sleep: Callable[[float], Awaitable[object]],
+        seconds: Callable[[], float],
+    ) -> None:
+        self.options = options
+        self.listings = Listings(
+            Settings(options.sizes, options.uidl_map), options.index, options.index_dir, options.cache_octets
+        )
+        self._run_in_thread = run_in_thread
+        self._sleep = sleep
+        self._seconds = seconds
+
+    async def open_maildrop(self, account: Account) -> IMaildrop:
+        """See L{IMaildropDriver.open_maildrop}."""
+        maildir = self.path(account)
+        try:
+            return await self._open(maildir)
+        except OSError as problem:
+            raise _as_storage_error(problem, maildir) from problem
+
+    def path(self, account: Account) -> bytes:
+        """
+        Where an account's Maildir is, ending in '/'.
+
+        @raise MaildropBroken: when the location does not fit the account
+        """
+        return os.fsencode(expand(self.options.location, account, self.options.split)).rstrip(b"/") + b"/"
+
+    async def _open(self, maildir: bytes) -> IMaildrop:
+        lock = await self._lock(maildir)
+        try:
+            messages = self.listings.current(maildir)
+            if messages is None:
+                stamp, messages = await self._run_in_thread(
+                    self.listings.refresh, maildir, lock, self.listings.cache.get(maildir)
+                )
+                self.listings.keep(maildir, stamp, messages)
+            return MaildirSession(
+                maildir,
+                messages,
+                lock,
+                self.listings,
+                self._run_in_thread,
+                self.options.sizes,
+                self.options.mark_seen,
+            )
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+
+    async def _lock(self, maildir: bytes) -> MaildirLock | None:
+        deadline = 0.0
+        while True:
+            try:
+                lock = try_lock(maildir)
+            except FileNotFoundError:
+                if not self.options.create:
+                    return None
+                await self._run_in_thread(create, maildir)
+                lock = try_lock(maildir)
+            if lock is not None:
+                return lock
+            now = self._seconds()
+            deadline = deadline or now + self.options.lock_wait_seconds
+            if now >= deadline:
+                raise MaildropBusy(f"{os.fsdecode(maildir)} is locked by another session")
+            await self._sleep(min(_LOCK_RETRY_SECONDS, deadline - now))
+
+
+def create(maildir: bytes) -> None:
+    """Make a Maildir and the directories above it; what is there already stays as it is."""
+    for directory in (b"tmp", b"new", b"cur"):
+        os.makedirs(maildir + directory, mode=0o700, exist_ok=True)
+
+
+def _as_storage_error(problem: OSError, maildir: bytes) -> StorageError:
+    text = f"{os.fsdecode(maildir)}: {problem.strerror or problem}"
+    return MaildropBroken(text) if problem.errno in _NEEDS_ADMINISTRATOR else StorageUnavailable(text)

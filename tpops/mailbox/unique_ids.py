@@ -1,0 +1,57 @@
+"""
+Unique-ids of messages in a Maildir (RFC 1939 section 7, UIDL).
+
+Purpose: the unique-id is the file's base name, what comes before the first ':', as qmail-pop3d, TPOPS and Courier
+have it: it does not change when flags do, when other messages go, or when an index is lost.
+Exceptions: a base name that is no unique-id (over 70 octets, or octets outside 0x21-0x7E) is replaced by a hash of
+it; of two files with the same base name, one (the one that had it, else the older) has it as its unique-id and the
+other a hash of base name and inode; the file C{tpops_uidl} of TPOPS 0.6.4 (lines C{filename TAB unique-id}) overrides,
+where it is switched on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+MAP_FILE = b"tpops_uidl"
+
+_VALID = re.compile(rb"[\x21-\x7e]{1,70}")
+
+
+def base_name(name: bytes) -> bytes:
+    """The part of a Maildir file name that never changes."""
+    return name.partition(b":")[0]
+
+
+def valid(unique_id: bytes) -> bool:
+    """Whether RFC 1939 section 7 allows it."""
+    return _VALID.fullmatch(unique_id) is not None
+
+
+def from_base(base: bytes) -> bytes:
+    """The unique-id of a base name."""
+    return base if valid(base) else _hash(base)
+
+
+def from_twin(base: bytes, inode: int, nth: int = 0) -> bytes:
+    """The unique-id of a file whose base name another file has, too; C{nth} tells hard links of one inode apart."""
+    return _hash(b"%s/%d/%d" % (base, inode, nth))
+
+
+def parse_map(text: bytes) -> dict[bytes, bytes]:
+    """
+    Read C{tpops_uidl}: unique-ids by base name.
+
+    Lines that are not C{filename TAB unique-id}, or whose unique-id RFC 1939 forbids, are left out.
+    """
+    found = {}
+    for line in text.splitlines():
+        name, tab, unique_id = line.partition(b"\t")
+        if tab and name and valid(unique_id):
+            found[base_name(name)] = unique_id
+    return found
+
+
+def _hash(octets: bytes) -> bytes:
+    return hashlib.sha256(octets).hexdigest()[:40].encode("ascii")

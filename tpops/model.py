@@ -1,0 +1,115 @@
+"""
+Values that every layer of tpops shares.
+
+Purpose: plain data without behaviour: who is connected, whose mail it is, what
+happened in a session.  Nothing here does I/O.
+Limits: names and reasons held here may come from the client; whoever writes
+them to a log escapes them.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen(slots=True)
+class Peer:
+    """
+    The far end of a connection; it is the C{mind} of every portal login.
+
+    @ivar host: address of the client as text; the socket's path, or "unix", for a UNIX socket
+    @ivar port: port of the client, 0 for a UNIX socket
+    @ivar local_host: address at which the client arrived
+    @ivar local_port: port at which the client arrived, 0 for a UNIX socket
+    @ivar session: identifier of the session, the same in every log line
+    """
+
+    host: str
+    port: int = 0
+    local_host: str = ""
+    local_port: int = 0
+    session: str = ""
+
+
+@attrs.frozen(slots=True)
+class Account:
+    """
+    A user who may log in, as an accounts source knows him.
+
+    @ivar name: canonical login name
+    @ivar driver: the source's name in the configuration
+    @ivar home: home directory, or None where the source has none
+    @ivar maildrop: where his mail lies, when the source says so ("maildir:/path"); None means the configured default
+    @ivar uid: numeric user id that owns the mail, or None
+    @ivar gid: numeric group id that owns the mail, or None
+    """
+
+    name: str
+    driver: str
+    home: str | None = None
+    maildrop: str | None = None
+    uid: int | None = None
+    gid: int | None = None
+
+
+@attrs.define(slots=True)
+class Session:
+    """
+    What is known of one connection: filled while it runs, handed to the event sinks, closed once.
+
+    Octets are wire octets (CRLF line ends, before dot-stuffing, RFC 1939 section 11).
+
+    @ivar peer: the far end
+    @ivar connected_at: seconds since the epoch
+    @ivar ended_at: seconds since the epoch, 0 while the session runs
+    @ivar named: the name that the client gave last, as he gave it, or None
+    @ivar user: canonical name, once logged in
+    @ivar driver: name of the accounts source that said yes
+    @ivar messages_at_login: messages in the maildrop
+    @ivar octets_at_login: their octets
+    @ivar messages_left: messages after the session's deletions
+    @ivar octets_left: their octets
+    @ivar reason: why the session ended, one of: quit, client closed, idle, login timeout, session limit,
+        write stalled, line too long, authentication failed, too many errors, refused, server shutdown, error
+    """
+
+    peer: Peer
+    connected_at: float
+    ended_at: float = 0.0
+    named: bytes | None = None
+    user: str | None = None
+    driver: str | None = None
+    messages_at_login: int = 0
+    octets_at_login: int = 0
+    messages_left: int = 0
+    octets_left: int = 0
+    retr_count: int = 0
+    retr_octets: int = 0
+    top_count: int = 0
+    top_octets: int = 0
+    dele_count: int = 0
+    login_failures: int = 0
+    reason: str = ""
+
+
+@attrs.frozen(slots=True)
+class Event:
+    """
+    Something that happened in a session.
+
+    @ivar kind: one of L{KINDS}
+    @ivar at: seconds since the epoch
+    @ivar session: the session's facts at that moment (shared, not a copy)
+    @ivar detail: a short reason in English, "" where there is none
+    """
+
+    kind: str
+    at: float
+    session: Session
+    detail: str = ""
+
+
+#: Every kind of L{Event}.
+KINDS = frozenset(
+    ("connect", "greeting-refused", "login", "login-failed", "login-refused", "remove", "logout", "disconnect", "limit")
+)

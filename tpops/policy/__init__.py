@@ -1,0 +1,1 @@
+"""Limits: who may connect, how often and how fast."""

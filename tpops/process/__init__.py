@@ -1,0 +1,1 @@
+"""Processes: rights and what runs under which."""

@@ -1,0 +1,391 @@
+"""
+The three states of a POP3 session (RFC 1939 section 3) and what is legal in each.
+
+Purpose: a L{Conversation} is fed lines and gives, for each, either the reply or an action that needs I/O (log in,
+send a message, ...), which the server carries out and then reports back.  All transitions are here:
+
+    Authorization --login--> Transaction --QUIT--> Update
+         |  ^
+       AUTH  | done, cancelled or failed
+         v  |
+      Exchange
+
+Nothing here waits, reads a clock or touches a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from tpops.errors import BadCommand, CommandError, WrongState
+from tpops.protocol import replies, sasl
+from tpops.protocol.actions import Close, Commit, Listing, Login, LoginByDigest, Result, Retrieve, StartTLS
+from tpops.protocol.capabilities import LANGUAGES, Offer, capabilities
+from tpops.protocol.commands import (
+    COMMANDS,
+    SASL_LINE_OCTETS,
+    message_number,
+    no_argument,
+    number_and_lines,
+)
+
+
+class Mailbox(Protocol):
+    """What a session needs to know of its maildrop; see L{tpops.mailbox.view.Mailbox}."""
+
+    def stat(self) -> tuple[int, int]: ...
+    def size(self, number: int) -> int: ...
+    def unique_id(self, number: int) -> bytes: ...
+    def list_body(self) -> bytes | Iterable[bytes]: ...
+    def uidl_body(self) -> bytes | Iterable[bytes]: ...
+    def mark(self, number: int) -> None: ...
+    def reset(self) -> None: ...
+    def last(self) -> int: ...
+
+
+class Conversation:
+    """
+    One connection's protocol state.
+
+    @ivar offer: what is possible on this connection now
+    @ivar stamp: the APOP timestamp of the greeting, or None
+    @ivar state: the state that the next line meets
+    @ivar utf8: the client has said UTF8 (RFC 6856 section 2)
+    @ivar language: tag of the reply texts
+    @ivar longest_line: a longer line is too long for this state, None for the server's limit
+    """
+
+    __slots__ = ("language", "longest_line", "offer", "stamp", "state", "utf8")
+
+    def __init__(self, offer: Offer, stamp: bytes | None = None) -> None:
+        self.offer = offer
+        self.stamp = stamp
+        self.utf8 = False
+        self.language = b"i-default"
+        self.longest_line: int | None = None
+        self.state: Authorization | Exchange | Transaction | Update = Authorization(self)
+
+    def greeting(self) -> bytes:
+        """The server's first line."""
+        return replies.greeting(self.offer.greeting, self.stamp if self.offer.apop else None)
+
+    def handle(self, line: bytes) -> Result:
+        """
+        The result of a line (without its line end).
+
+        @raise CommandError: when it cannot be carried out; nothing has changed then
+        """
+        return self.state.handle(line)
+
+    def logged_in(self, mailbox: Mailbox) -> None:
+        """The login succeeded."""
+        self.state = Transaction(self, mailbox)
+
+    def tls_started(self, offer: Offer) -> None:
+        """Nothing of the plaintext conversation is kept (RFC 2595 section 4)."""
+        self.offer = offer
+        self.utf8 = False
+        self.language = b"i-default"
+        self.state = Authorization(self)
+
+    def authorization(self) -> bool:
+        """Nobody is logged in yet."""
+        return isinstance(self.state, Authorization | Exchange)
+
+    def updating(self) -> bool:
+        """QUIT has come."""
+        return isinstance(self.state, Update)
+
+    def speak(self, rest: bytes) -> bytes:
+        """LANG (RFC 6856 section 3)."""
+        tag = rest.strip(b" ")
+        if not tag:
+            return replies.multi_line(replies.LANGUAGES_FOLLOW, [b"%s %s" % one for one in LANGUAGES])
+        if tag == b"*":
+            tag = b"i-default"
+        for known, description in LANGUAGES:
+            if tag.lower() == known:
+                self.language = known
+                return b"+OK %s %s\r\n" % (known, description)
+        raise BadCommand("language not available, LANG lists those that are")
+
+
+def _refuse(verb: bytes) -> CommandError:
+    if verb in COMMANDS:
+        return WrongState(f"{verb.decode('ascii')} in the wrong state")
+    return BadCommand("unknown command")
+
+
+class Authorization:
+    """Before login (RFC 1939 section 4)."""
+
+    __slots__ = ("conversation", "name")
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.name: bytes | None = None
+
+    def handle(self, line: bytes) -> Result:
+        """See L{Conversation.handle}."""
+        word, _, rest = line.partition(b" ")
+        verb = word.upper()
+        act = self.verbs.get(verb)
+        if act is None:
+            raise _refuse(verb)
+        return act(self, rest)
+
+    def user(self, rest: bytes) -> Result:
+        """USER: always accepted, so that it tells nothing about who exists."""
+        self._need_plaintext()
+        name = rest.rstrip(b" ")
+        if not name:
+            raise BadCommand("USER needs a name")
+        if self.name is not None:
+            raise BadCommand("a name was given already, send PASS")
+        self.name = name
+        return replies.NAME_TAKEN
+
+    def password(self, rest: bytes) -> Result:
+        """PASS: the rest of the line as it is, spaces included."""
+        self._need_plaintext()
+        if self.name is None:
+            raise BadCommand("send USER first")
+        if not rest:
+            raise BadCommand("PASS needs a password")
+        name, self.name = self.name, None
+        return Login(name, rest)
+
+    def apop(self, rest: bytes) -> Result:
+        """APOP: name and MD5 digest in lower-case hexadecimal."""
+        if not self.conversation.offer.apop or self.conversation.stamp is None:
+            raise BadCommand("APOP is not available")
+        name, _, digest = rest.rstrip(b" ").rpartition(b" ")
+        if not name or len(digest) != 32:
+            raise BadCommand("APOP needs a name and a digest of 32 hexadecimal digits")
+        return LoginByDigest(name, digest.lower())
+
+    def auth(self, rest: bytes) -> Result:
+        """AUTH; without argument it lists the mechanisms, as old clients expect."""
+        mechanisms = self.conversation.offer.mechanisms
+        words = [word for word in rest.split(b" ") if word]
+        if not words:
+            return replies.multi_line(replies.MECHANISMS_FOLLOW, list(mechanisms))
+        start = mechanisms.get(words[0].upper())
+        if start is None:
+            raise BadCommand("SASL mechanism not available")
+        if len(words) > 2:
+            raise BadCommand("AUTH needs a mechanism and at most one initial response")
+        initial = sasl.decode_initial(words[1]) if len(words) == 2 else None
+        exchange = Exchange(self.conversation, start())
+        return exchange.step(initial)
+
+    def stls(self, rest: bytes) -> Result:
+        """STLS (RFC 2595 section 4)."""
+        no_argument("STLS", rest)
+        if not self.conversation.offer.stls:
+            raise BadCommand("TLS is not available")
+        if self.conversation.utf8:
+            raise BadCommand("STLS comes before UTF8")
+        return StartTLS()
+
+    def utf8(self, rest: bytes) -> Result:
+        """UTF8 (RFC 6856 section 2.1)."""
+        no_argument("UTF8", rest)
+        self.conversation.utf8 = True
+        return replies.UTF8_ON
+
+    def lang(self, rest: bytes) -> Result:
+        """See L{Conversation.speak}."""
+        return self.conversation.speak(rest)
+
+    def capa(self, rest: bytes) -> Result:
+        """CAPA (RFC 2449 section 5)."""
+        no_argument("CAPA", rest)
+        return _capabilities(self.conversation)
+
+    def quit(self, rest: bytes) -> Result:
+        """QUIT before login removes nothing (RFC 1939 section 4)."""
+        no_argument("QUIT", rest)
+        self.conversation.state = Update()
+        return Close(replies.BYE)
+
+    def _need_plaintext(self) -> None:
+        if not self.conversation.offer.plaintext:
+            raise BadCommand("USER and PASS are not available")
+
+    verbs: dict[bytes, Callable[[Authorization, bytes], Result]] = {
+        b"USER": user,
+        b"PASS": password,
+        b"APOP": apop,
+        b"AUTH": auth,
+        b"STLS": stls,
+        b"UTF8": utf8,
+        b"LANG": lang,
+        b"CAPA": capa,
+        b"QUIT": quit,
+    }
+
+
+class Exchange:
+    """Inside AUTH: every line is a response (RFC 5034 section 4)."""
+
+    __slots__ = ("conversation", "mechanism")
+
+    def __init__(self, conversation: Conversation, mechanism: sasl.Exchange) -> None:
+        self.conversation = conversation
+        self.mechanism = mechanism
+
+    def handle(self, line: bytes) -> Result:
+        """See L{Conversation.handle}."""
+        self._leave()
+        word = line.strip(b" ")
+        if word == b"*":
+            raise BadCommand("authentication cancelled")
+        return self.step(sasl.decode(word))
+
+    def step(self, response: bytes | None) -> Result:
+        """Hand a response to the mechanism."""
+        outcome = self.mechanism.respond(response)
+        if isinstance(outcome, sasl.Identity):
+            return Login(outcome.name, outcome.password)
+        self.conversation.state = self
+        self.conversation.longest_line = SASL_LINE_OCTETS
+        return replies.challenge(sasl.encode(outcome.data))
+
+    def _leave(self) -> None:
+        # Whatever the response brings, the exchange goes on only through another challenge.
+        self.conversation.state = Authorization(self.conversation)
+        self.conversation.longest_line = None
+
+
+class Transaction:
+    """After login (RFC 1939 section 5)."""
+
+    __slots__ = ("conversation", "mailbox")
+
+    def __init__(self, conversation: Conversation, mailbox: Mailbox) -> None:
+        self.conversation = conversation
+        self.mailbox = mailbox
+
+    def handle(self, line: bytes) -> Result:
+        """See L{Conversation.handle}."""
+        word, _, rest = line.partition(b" ")
+        verb = word.upper()
+        act = self.verbs.get(verb)
+        if act is None:
+            raise _refuse(verb)
+        return act(self, rest)
+
+    def stat(self, rest: bytes) -> Result:
+        """STAT."""
+        no_argument("STAT", rest)
+        messages, octets = self.mailbox.stat()
+        return replies.stat(messages, octets)
+
+    def list(self, rest: bytes) -> Result:
+        """LIST, of all that is not marked or of one message."""
+        if rest.strip(b" "):
+            number = message_number("LIST", rest)
+            return replies.number_and(number, b"%d" % self.mailbox.size(number))
+        return _listing(replies.LIST_FOLLOWS, self.mailbox.list_body())
+
+    def uidl(self, rest: bytes) -> Result:
+        """UIDL, likewise."""
+        if rest.strip(b" "):
+            number = message_number("UIDL", rest)
+            return replies.number_and(number, self.mailbox.unique_id(number))
+        return _listing(replies.UIDL_FOLLOWS, self.mailbox.uidl_body())
+
+    def retr(self, rest: bytes) -> Result:
+        """RETR."""
+        number = message_number("RETR", rest)
+        return Retrieve(number, self.mailbox.size(number))
+
+    def top(self, rest: bytes) -> Result:
+        """TOP."""
+        number, lines = number_and_lines(rest)
+        return Retrieve(number, self.mailbox.size(number), lines)
+
+    def dele(self, rest: bytes) -> Result:
+        """DELE: a mark, kept in this session only."""
+        number = message_number("DELE", rest)
+        self.mailbox.mark(number)
+        return replies.deleted(number)
+
+    def noop(self, rest: bytes) -> Result:
+        """NOOP."""
+        no_argument("NOOP", rest)
+        return replies.NOOP
+
+    def rset(self, rest: bytes) -> Result:
+        """RSET: forget the marks, and what LAST knew (RFC 1460 section 3)."""
+        no_argument("RSET", rest)
+        self.mailbox.reset()
+        return replies.reset(*self.mailbox.stat())
+
+    def last(self, rest: bytes) -> Result:
+        """LAST: the highest number retrieved."""
+        no_argument("LAST", rest)
+        if not self.conversation.offer.last:
+            raise BadCommand("LAST is not available")
+        return replies.last(self.mailbox.last())
+
+    def lang(self, rest: bytes) -> Result:
+        """See L{Conversation.speak}."""
+        return self.conversation.speak(rest)
+
+    def capa(self, rest: bytes) -> Result:
+        """CAPA (RFC 2449 section 5)."""
+        no_argument("CAPA", rest)
+        return _capabilities(self.conversation)
+
+    def quit(self, rest: bytes) -> Result:
+        """QUIT: the only way into UPDATE."""
+        no_argument("QUIT", rest)
+        self.conversation.state = Update()
+        return Commit()
+
+    verbs: dict[bytes, Callable[[Transaction, bytes], Result]] = {
+        b"STAT": stat,
+        b"LIST": list,
+        b"UIDL": uidl,
+        b"RETR": retr,
+        b"TOP": top,
+        b"DELE": dele,
+        b"NOOP": noop,
+        b"RSET": rset,
+        b"LAST": last,
+        b"LANG": lang,
+        b"CAPA": capa,
+        b"QUIT": quit,
+    }
+
+
+class Update:
+    """After QUIT: nothing is accepted any more (RFC 1939 section 6)."""
+
+    __slots__ = ()
+
+    def handle(self, line: bytes) -> Result:
+        """See L{Conversation.handle}."""
+        raise WrongState("the session is over")
+
+
+def _capabilities(conversation: Conversation) -> bytes:
+    lines = capabilities(conversation.offer, transaction=not conversation.authorization())
+    return replies.multi_line(replies.CAPABILITIES_FOLLOW, lines)
+
+
+#: A listing up to this size goes out with the other replies of its segment; a longer one with back-pressure.
+_SHORT_LISTING = 32768
+
+
+def _listing(first: bytes, body: bytes | Iterable[bytes]) -> Result:
+    if not isinstance(body, bytes):
+        return Listing(first, body)
+    if len(body) <= _SHORT_LISTING:
+        return b"".join((first, body, b".\r\n"))
+    view = memoryview(body)
+    step = _SHORT_LISTING * 8
+    return Listing(first, (bytes(view[at : at + step]) for at in range(0, len(body), step)))

@@ -1,0 +1,1 @@
+"""Twisted I/O around tpops.protocol."""

@@ -1,0 +1,73 @@
+"""
+Makes a L{POP3Server} for each connection.
+
+Purpose: the seam to Twisted: L{twisted.mail.interfaces.IServerFactoryPOP3}, and the factory of twisted.mail.
+Everything that a connection needs is in L{Shared}: nothing here imports the reactor.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol
+from twisted.mail import protocols
+from twisted.mail.interfaces import IServerFactoryPOP3
+from zope.interface import implementer
+
+from tpops.model import Peer
+from tpops.server.pop3 import POP3Server
+from tpops.server.shared import Shared
+
+
+@implementer(IServerFactoryPOP3)
+class POP3Factory(protocols.POP3Factory):
+    """
+    See the module.
+
+    @ivar shared: what its connections share
+    @ivar local: address and port at which all its clients arrive; "" when there are several
+    """
+
+    local: tuple[str, int] = ("", 0)
+
+    noisy = False
+    #: IServerFactoryPOP3: SASL mechanisms as Twisted's server would list them; ours are in the offer.
+    challengers: dict[bytes, Any] = {}
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self._prefix = secrets.token_hex(3)
+        self._sessions = 0
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """A protocol for a client at this address."""
+        self._sessions += 1
+        host = getattr(addr, "host", None)
+        peer = Peer(
+            host if isinstance(host, str) else "unix",
+            getattr(addr, "port", 0),
+            *self.local,
+            session=f"{self._prefix}{self._sessions:x}",
+        )
+        return POP3Server(self.shared, peer)
+
+    def cap_IMPLEMENTATION(self) -> bytes:
+        """IServerFactoryPOP3: what CAPA says after login."""
+        return self.shared.offer.implementation
+
+    def cap_EXPIRE(self) -> None:
+        """IServerFactoryPOP3: messages do not expire."""
+
+    def cap_LOGIN_DELAY(self) -> int:
+        """IServerFactoryPOP3: seconds between logins."""
+        return self.shared.offer.login_delay
+
+    def perUserExpiration(self) -> bool:
+        """IServerFactoryPOP3: the same for all."""
+        return False
+
+    def perUserLoginDelay(self) -> bool:
+        """IServerFactoryPOP3: the same for all."""
+        return False

@@ -1,0 +1,102 @@
+"""
+Logs a client in, through the portal.
+
+Purpose: from credentials to an open mailbox, or to the one reply that a refusal deserves.  Unknown user and wrong
+password look the same and last the same: the answer to any failure leaves a fixed time after the command came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.cred.credentials import UsernamePassword
+from twisted.cred.error import LoginFailed
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
+from twisted.mail.interfaces import IMailboxPOP3
+
+from tpops.errors import BadCredentials, LoginError, LoginRefused, StorageError, TpopsError
+from tpops.mailbox.view import Mailbox
+from tpops.model import Account
+from tpops.protocol import replies
+from tpops.protocol.actions import Login, LoginByDigest
+from tpops.server.apop import APOPCredentials
+from tpops.server.foreign import open_foreign
+
+if TYPE_CHECKING:
+    from tpops.server.pop3 import POP3Server
+
+_log = Logger()
+
+#: Ends a session at the portal.
+Logout = Callable[[], Awaitable[object] | object]
+
+
+async def log_in(server: POP3Server, action: Login | LoginByDigest) -> None:
+    """Carry out USER/PASS, APOP or a finished AUTH."""
+    session = server.session
+    session.named = action.name
+    started = server.shared.clock.seconds()
+    try:
+        mailbox, logout = await _open(server, action)
+    except (LoginRefused, StorageError) as refused:
+        _tell(server, "login-refused", refused)
+        server.refused(refused)
+        return
+    except BadCredentials as failed:
+        await _fail(server, failed, started)
+        return
+    except LoginError as unavailable:
+        _tell(server, "login-failed", unavailable)
+        server.refused(unavailable)
+        return
+    session.user = mailbox.account.name
+    session.driver = mailbox.account.driver
+    session.messages_at_login, session.octets_at_login = mailbox.stat()
+    session.messages_left, session.octets_left = session.messages_at_login, session.octets_at_login
+    server.logged_in(mailbox, logout)
+    if not server.gone:
+        server.shared.events.emit("login", session)
+        server.send(replies.logged_in(mailbox.account.name, session.messages_at_login, session.octets_at_login))
+
+
+async def _open(server: POP3Server, action: Login | LoginByDigest) -> tuple[Mailbox, Logout]:
+    credentials: object
+    if isinstance(action, Login):
+        credentials = UsernamePassword(action.name, action.password)
+    else:
+        credentials = APOPCredentials(action.name, server.conversation.stamp or b"", action.digest)
+    try:
+        avatar: Any
+        _, avatar, logout = await server.shared.portal.login(credentials, server.session.peer, IMailboxPOP3)
+    except TpopsError:
+        raise
+    except LoginFailed as failed:
+        # What a checker that is not ours says for a wrong password or name.
+        raise BadCredentials(str(failed)) from failed
+    if isinstance(avatar, Mailbox):
+        return avatar, logout
+    try:
+        account = Account(action.name.decode("utf-8", "backslashreplace"), "portal")
+        return Mailbox(await open_foreign(avatar), account), logout
+    except BaseException:
+        await maybeDeferred(logout)
+        raise
+
+
+async def _fail(server: POP3Server, failed: BadCredentials, started: float) -> None:
+    session = server.session
+    session.login_failures += 1
+    _tell(server, "login-failed", failed)
+    answer_at = started + server.shared.limiter.failed(session.peer, session.named or b"")
+    await server.sleep(answer_at - server.shared.clock.seconds())
+    if session.login_failures >= server.shared.options.auth_tries:
+        server.send(replies.from_error(failed))
+        server.close("authentication failed")
+    else:
+        server.refused(failed)
+
+
+def _tell(server: POP3Server, kind: str, why: TpopsError) -> None:
+    server.shared.events.emit(kind, server.session, f"{type(why).__name__}: {why}" if str(why) else type(why).__name__)

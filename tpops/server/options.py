@@ -1,0 +1,32 @@
+"""What an operator can set of the POP3 server itself."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class ServerOptions:
+    """
+    Limits and timers of one connection; 0 seconds means no limit.
+
+    @ivar auth_tries: failed logins until the connection is closed
+    @ivar login_timeout_seconds: from the connection to the login
+    @ivar idle_timeout_seconds: between commands (RFC 1939 section 3: at least 600)
+    @ivar session_max_seconds: the whole connection
+    @ivar write_timeout_seconds: for a client that does not read
+    @ivar command_octets: longest command line with its line end; a longer one is refused
+    @ivar disconnect_octets: a line longer than this ends the connection
+    @ivar bad_commands: refused commands in a row that end the connection
+    @ivar refuse_utf8_headers: without UTF8 mode, refuse messages with UTF-8 header fields (RFC 6856 section 5)
+    """
+
+    auth_tries: int = 3
+    login_timeout_seconds: float = 180.0
+    idle_timeout_seconds: float = 600.0
+    session_max_seconds: float = 0.0
+    write_timeout_seconds: float = 300.0
+    command_octets: int = 255
+    disconnect_octets: int = 1024
+    bad_commands: int = 20
+    refuse_utf8_headers: bool = False

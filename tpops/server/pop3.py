@@ -1,0 +1,219 @@
+"""
+The POP3 server: carries out what L{tpops.protocol.states.Conversation} decides.
+
+Purpose: a subclass of Twisted's POP3 for the seams (portal, IMailboxPOP3, factory); none of its commands is used.
+A command that has to wait runs as a coroutine, one at a time.  Nothing is cancelled when the client goes: what runs
+comes to its end and then lets go of the maildrop, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tpops.errors import CommandError, LimitReached, RemoveFailed, StorageError, TpopsError
+from tpops.interfaces import ITicket
+from tpops.mailbox.view import Mailbox
+from tpops.protocol import replies
+from tpops.protocol.actions import Action, Close, Commit, Listing, Login, LoginByDigest, Retrieve, StartTLS
+from tpops.server.connection import Connection
+from tpops.server.login import Logout, log_in
+from tpops.server.transfer import send_listing, send_message
+
+_log = Logger()
+
+
+class POP3Server(Connection):
+    """
+    See the module.
+
+    @ivar mailbox: the maildrop, after login
+    """
+
+    mailbox: Mailbox | None = None
+
+    _ticket: ITicket | None = None
+    _logout: Logout | None = None
+
+    # The connection's life.
+
+    def connectionMade(self) -> None:
+        """Greet the client, or refuse it."""
+        if not self.session.peer.local_host:
+            self._find_local_address()
+        self.shared.connections.add(self)
+        self.timer.arm()
+        try:
+            self._ticket = self.shared.limiter.admit(self.session.peer)
+        except LimitReached as refused:
+            self.shared.events.emit("greeting-refused", self.session, f"{refused.limit}: {refused}")
+            self.send(replies.from_error(refused))
+            self.close("refused")
+            return
+        self.shared.events.emit("connect", self.session)
+        self.transport.registerProducer(self, True)
+        self.transport.write(self.conversation.greeting())
+
+    def _find_local_address(self) -> None:
+        """Our end of the connection, where the listener alone does not tell."""
+        host = self.transport.getHost()
+        self.session.peer = attrs.evolve(
+            self.session.peer, local_host=getattr(host, "host", "unix"), local_port=getattr(host, "port", 0)
+        )
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Let go of everything; of the maildrop when no command works on it any more."""
+        self.shared.connections.discard(self)
+        self.session.reason = self.session.reason or "client closed"
+        if self._ticket is not None:
+            self._ticket.release()
+        was_busy = self.busy
+        self.stop_waiting()
+        if not was_busy:
+            self._end()
+
+    def _end(self) -> None:
+        """The connection is gone and no command runs: the session is over."""
+        if self._logout is not None:
+            Deferred.fromCoroutine(self._log_out()).addErrback(self._log_failure)
+        self.session.ended_at = self.shared.epoch()
+        if self.session.user is not None:
+            self.shared.events.emit("logout", self.session, self.session.reason)
+        self.shared.events.emit("disconnect", self.session, self.session.reason)
+
+    async def _log_out(self) -> None:
+        logout, self._logout = self._logout, None
+        if logout is not None:
+            released = logout()
+            if isinstance(released, Deferred):
+                await released
+
+    def _log_failure(self, failure: Failure) -> None:
+        _log.failure("session {session}: internal error", failure, session=self.session.peer.session)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Handle one line."""
+        try:
+            result = self.conversation.handle(line)
+        except CommandError as refused:
+            self.refused(refused)
+        except Exception:
+            self._log_failure(Failure())
+            self.send(replies.INTERNAL)
+        else:
+            self._errors = 0
+            if isinstance(result, bytes):
+                self.send(result)
+            else:
+                self._act(result)
+
+    # Actions.
+
+    def _act(self, action: Action) -> None:
+        if isinstance(action, Retrieve):
+            self._run(send_message(self, action))
+        elif isinstance(action, Listing):
+            self._run(send_listing(self, action))
+        elif isinstance(action, Login | LoginByDigest):
+            self._run(log_in(self, action))
+        elif isinstance(action, Commit):
+            self._run(self._commit())
+        elif isinstance(action, Close):
+            self.send(action.reply)
+            self.close("quit")
+        else:
+            assert isinstance(action, StartTLS)
+            self._start_tls()
+
+    def _run(self, command: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Carry out a command that may have to wait; lines behind it wait with it."""
+        self.busy = self.timer.busy = True
+        try:
+            waits_for = command.send(None)
+        except StopIteration:
+            # Most commands never wait: no Deferred for them.
+            self._done(None)
+        except Exception:
+            self._done(Failure())
+        else:
+            Deferred.fromCoroutine(_rest(command, waits_for)).addBoth(self._done)
+
+    def _done(self, result: object) -> None:
+        self.busy = self.timer.busy = False
+        if isinstance(result, Failure):
+            error = result.value
+            if isinstance(error, TpopsError):
+                self.refused(error)
+            elif not (self.gone and isinstance(error, CancelledError)):
+                self._log_failure(result)
+                self.send(replies.INTERNAL)
+        if self.gone:
+            self._end()
+        elif not self._handling:
+            self.handle_input()
+
+    async def _commit(self) -> None:
+        """UPDATE (RFC 1939 section 6).  Goes on to its end even when the client has gone."""
+        assert self.mailbox is not None
+        marked = self.mailbox.marked()
+        reply = b""
+        try:
+            await self.mailbox.commit()
+        except RemoveFailed as failed:
+            _log.error("session {session}: {why}", session=self.session.peer.session, why=str(failed))
+            reply = replies.from_error(failed)
+            marked -= len(failed.kept)
+        except StorageError as failed:
+            reply = replies.from_error(failed)
+            marked = 0
+        left, octets = self.mailbox.stat()
+        self.session.dele_count = marked
+        self.session.messages_left, self.session.octets_left = left, octets
+        if marked:
+            self.shared.events.emit("remove", self.session, str(marked))
+        await self._log_out()
+        self.send(reply or replies.bye(left))
+        self.close("quit")
+
+    def _start_tls(self) -> None:
+        if self.input_behind():
+            # Somebody between client and server may have put it there (RFC 2595 section 4).
+            self.send(replies.TLS_NOT_CLEAN)
+            self.close("plaintext behind STLS")
+            return
+        self.send(replies.BEGIN_TLS)
+        self._flush()
+        self.transport.unregisterProducer()
+        self.transport.startTLS(self.shared.tls_context)
+        self.transport.registerProducer(self, True)
+        self.conversation.tls_started(self.shared.offer_with_tls)
+
+    def logged_in(self, mailbox: Mailbox, logout: Logout) -> None:
+        """The portal has given a mailbox; when the client has gone meanwhile, it is given back."""
+        self.mailbox = mailbox
+        self._logout = logout
+        self._errors = 0
+        if not self.gone:
+            self.timer.login()
+            self.conversation.logged_in(mailbox)
+
+
+async def _rest(command: Coroutine[Deferred[Any], Any, None], waits_for: Deferred[Any]) -> None:
+    """Go on with a coroutine that has begun to wait."""
+    result: object = None
+    while True:
+        problem: BaseException | None = None
+        try:
+            result = await waits_for
+        except BaseException as raised:
+            problem = raised
+        try:
+            waits_for = command.send(result) if problem is None else command.throw(problem)
+        except StopIteration:
+            return

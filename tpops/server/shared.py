@@ -1,0 +1,53 @@
+"""What all connections of one factory share."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+from twisted.cred.portal import Portal
+from twisted.internet.interfaces import IReactorTime
+
+from tpops.interfaces import IEvents, ILimiter
+from tpops.protocol.capabilities import Offer
+from tpops.server.options import ServerOptions
+
+if TYPE_CHECKING:
+    from tpops.server.pop3 import POP3Server
+
+
+@attrs.define(kw_only=True, eq=False)
+class Shared:
+    """
+    See the module.
+
+    @ivar portal: verifies credentials and gives mailboxes
+    @ivar limiter: decides who may connect
+    @ivar events: is told what happens
+    @ivar clock: time and timers
+    @ivar epoch: seconds since the epoch, for logs
+    @ivar offer: what is possible on a new connection
+    @ivar offer_with_tls: what is possible once TLS is on
+    @ivar options: limits and timers
+    @ivar hostname: our name in APOP timestamps
+    @ivar tls_context: starts TLS for STLS (an IOpenSSLServerConnectionCreator), None without
+    @ivar connections: the open connections
+    """
+
+    portal: Portal
+    limiter: ILimiter
+    events: IEvents
+    clock: IReactorTime
+    epoch: Callable[[], float]
+    offer: Offer
+    offer_with_tls: Offer
+    options: ServerOptions
+    hostname: str
+    tls_context: object | None = None
+    connections: set[POP3Server] = attrs.field(factory=set)
+
+    def stamp(self) -> bytes:
+        """A timestamp for APOP: unique and not to be guessed (RFC 1939 section 7)."""
+        return f"<{secrets.token_hex(12)}.{int(self.epoch())}@{self.hostname}>".encode("ascii", "replace")

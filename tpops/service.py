@@ -1,0 +1,227 @@
+"""
+The composition root: from a configuration to a running service.
+
+Purpose: the only place where drivers, checkers, limits, sinks and the POP3 factory meet; each gets plain arguments.
+Order of start: bind every listener (as root, where started so), give up rights, open logs, serve.
+Order of stop: close the listeners, close the sessions without deleting anything, wait for those in UPDATE.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from tpops.config.schema import Config
+from tpops.cred import drivers, names
+from tpops.cred.hashes import Verifier
+from tpops.cred.ordered import OrderedChecker
+from tpops.cred.realm import Realm
+from tpops.errors import ConfigError
+from tpops.events.access_log import AccessLog
+from tpops.events.bus import EventBus
+from tpops.events.json_log import JSONLog
+from tpops.events.log_file import LogFile
+from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
+from tpops.policy.limits import Limits
+from tpops.process import privileges
+from tpops.protocol.capabilities import Offer
+from tpops.protocol.sasl import Plain
+from tpops.server.listeners import Listener, listen
+from tpops.server.options import ServerOptions
+from tpops.server.shared import Shared
+
+_log = Logger()
+
+#: Seconds that a stop waits for sessions that are removing mail.
+_STOP_SECONDS = 30.0
+
+
+def implementation() -> bytes:
+    """Name and version, as CAPA tells it."""
+    try:
+        return f"tpops-{version('tpops')}".encode("ascii")
+    except PackageNotFoundError:
+        return b"tpops"
+
+
+class POP3Service(Service):
+    """
+    The POP3 service of one configuration.
+
+    @ivar ports: the open listeners, in the order of the configuration
+    """
+
+    name = "tpops"
+
+    def __init__(self, config: Config, reactor: Any) -> None:
+        self.config = config
+        self.ports: list[IListeningPort] = []
+        self._reactor = reactor
+        self._identity = privileges.identity(config.server.user, config.server.group)
+        self._bus = EventBus((), time.time)
+        self._logs: list[LogFile] = []
+        self._shared = self._make_shared()
+
+    def privilegedStartService(self) -> None:
+        """Bind every listener, then give up rights; ends the process with a clear message when that fails."""
+        try:
+            for one in self.config.listen:
+                listener = Listener(one.address, one.port, one.backlog, int(one.mode, 8))
+                self.ports.append(listen(listener, self._shared, self._reactor))
+            if self._identity is not None:
+                privileges.become(self._identity)
+            self._open_logs()
+            self._offer_apop()
+        except ConfigError as problem:
+            _stop_now(problem)
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        """Serve."""
+        super().startService()
+        signal.signal(signal.SIGHUP, self._reopen_logs)
+        for port in self.ports:
+            _log.info("ready on {host}", event="ready", host=str(port.getHost()))
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop without removing anything that no QUIT asked for."""
+        super().stopService()
+        ports, self.ports = self.ports, []
+        stopping = [maybeDeferred(port.stopListening) for port in ports]
+        return DeferredList(stopping).addCallback(lambda _: Deferred.fromCoroutine(self._end_sessions()))
+
+    def _reopen_logs(self, *_: object) -> None:
+        """SIGHUP: the log files have been moved away."""
+        for log in self._logs:
+            self._reactor.callFromThread(log.reopen)
+
+    async def _end_sessions(self) -> None:
+        connections = self._shared.connections
+        for connection in list(connections):
+            if not connection.busy:
+                connection.close("server shutdown")
+        deadline = self._reactor.seconds() + _STOP_SECONDS
+        while connections and self._reactor.seconds() < deadline:
+            await deferLater(self._reactor, 0.02, lambda: None)
+            for connection in list(connections):
+                if not connection.busy or connection.interruptible():
+                    connection.abort("server shutdown")
+        self._bus.close()
+        for log in self._logs:
+            log.close()
+
+    # Parts.
+
+    def _make_shared(self) -> Shared:
+        config = self.config
+        run_in_thread = partial(deferToThreadPool, self._reactor, self._reactor.getThreadPool())
+        passwords = config.passwords
+        verifier = Verifier(run_in_thread, self._reactor.seconds, passwords.cache_entries, passwords.cache_ttl_seconds)
+        self._sources = [drivers.make(one.driver, one.name, one.path, verifier) for one in config.accounts]
+        login_names = names.LoginNames(config.names.default_domain, config.names.lowercase, config.names.separators)
+        checker = OrderedChecker(self._sources, login_names, verifier)
+        limiter = self._limiter()
+        portal = Portal(Realm(checker, self._maildrops(run_in_thread), limiter.login_delay), [checker])
+        offer = self._offer()
+        protocol = config.protocol
+        return Shared(
+            portal=portal,
+            limiter=limiter,
+            events=self._bus,
+            clock=self._reactor,
+            epoch=time.time,
+            offer=offer,
+            offer_with_tls=offer,
+            options=ServerOptions(
+                auth_tries=protocol.auth_tries,
+                login_timeout_seconds=protocol.login_timeout_seconds,
+                idle_timeout_seconds=protocol.idle_timeout_seconds,
+                session_max_seconds=protocol.session_max_seconds,
+                write_timeout_seconds=protocol.write_timeout_seconds,
+                command_octets=protocol.command_octets,
+                disconnect_octets=protocol.disconnect_octets,
+                bad_commands=protocol.bad_commands,
+                refuse_utf8_headers=protocol.utf8_headers == "refuse",
+            ),
+            hostname=config.server.hostname,
+        )
+
+    def _offer(self) -> Offer:
+        return Offer(
+            greeting=self.config.protocol.greeting,
+            mechanisms={b"PLAIN": Plain},
+            last=self.config.protocol.last,
+            login_delay=round(self.config.limits.login_delay_seconds),
+            implementation=implementation(),
+        )
+
+    def _limiter(self) -> Limits:
+        limits = self.config.limits
+        return Limits(
+            limits.connections,
+            limits.connections_per_address,
+            limits.ipv6_prefix,
+            limits.exempt,
+            limits.login_delay_seconds,
+            self.config.protocol.auth_delay_seconds,
+            self._reactor.seconds,
+        )
+
+    def _maildrops(self, run_in_thread: Any) -> MaildirDriver:
+        maildir = self.config.maildir
+        separators = self.config.names.separators
+        options = MaildirOptions(
+            location=self.config.mail.location,
+            split=lambda name: names.split(name, separators),
+            create=maildir.create,
+            sizes=maildir.sizes,
+            mark_seen=maildir.mark_seen == "retr",
+            index=maildir.index,
+            index_dir=maildir.index_dir,
+            lock_wait_seconds=maildir.lock_wait_seconds,
+            uidl_map=maildir.uidl_map,
+            cache_octets=maildir.cache_mib << 20,
+        )
+        return MaildirDriver(
+            options,
+            run_in_thread,
+            lambda seconds: deferLater(self._reactor, seconds, lambda: None),
+            self._reactor.seconds,
+        )
+
+    def _offer_apop(self) -> None:
+        """APOP needs secrets that are stored as they are; it is offered where some source has any."""
+        if any(source.holds_secrets() for source in self._sources):
+            self._shared.offer = replace(self._shared.offer, apop=True)
+
+    def _open_logs(self) -> None:
+        for path, sink in ((self.config.log.access_log, AccessLog), (self.config.log.json_log, JSONLog)):
+            if path:
+                try:
+                    log = LogFile(path)
+                except OSError as problem:
+                    raise ConfigError([f"cannot write the log {path}: {problem.strerror}"]) from problem
+                self._logs.append(log)
+                self._bus.add(sink(log))
+
+
+def _stop_now(problem: ConfigError) -> None:
+    """The service cannot start: say why where the operator looks, and end."""
+    for line in problem.problems:
+        _log.critical("{problem}", problem=line)
+        sys.stderr.write(f"tpops: {line}\n")
+    sys.stderr.flush()
+    raise SystemExit(1)

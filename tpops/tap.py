@@ -1,0 +1,73 @@
+"""
+The twistd plugin: C{twistd tpops --config FILE}.
+
+Purpose: reads and checks the configuration before anything starts, so that every mistake in it is shown at once and
+nothing has happened yet.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO
+
+from twisted.application.service import IService
+from twisted.logger import FilteringLogObserver, ILogObserver, LogLevel, LogLevelFilterPredicate, textFileLogObserver
+from twisted.python import usage
+
+from tpops.config.load import Loaded, default_path, load
+from tpops.errors import ConfigError
+from tpops.service import POP3Service
+
+
+class Options(usage.Options):
+    """Command line of the plugin."""
+
+    synopsis = "[options]"
+    longdesc = "POP3 mail access service. 'tpops init' writes a first configuration, 'tpops check' examines one."
+    optParameters = [
+        ["config", "c", None, "configuration file (default: $TPOPS_CONFIG, ./tpops.toml, then /etc/tpops/tpops.toml)"]
+    ]
+
+    loaded: Loaded | None = None
+
+    def postOptions(self) -> None:
+        """Read the configuration; end with all its problems when it cannot be used."""
+        try:
+            self.loaded = load(self["config"] or default_path())
+        except ConfigError as problem:
+            for line in problem.problems:
+                sys.stderr.write(f"{line}\n")
+            raise SystemExit(1) from None
+        self._log_from(LogLevel.lookupByName(self.loaded.config.log.level))
+
+    def _log_from(self, level: object) -> None:
+        """Leave less important messages out of twistd's log, unless the operator chose a logger of his own."""
+        twistd = self.parent
+        if twistd is None or level is LogLevel.info or twistd.get("logger") or twistd.get("syslog"):
+            return
+        path = twistd.get("logfile")
+        file: IO[str] = sys.stdout
+        if path and path != "-":
+            file = open(os.path.join(twistd.get("rundir") or ".", path), "a", encoding="utf-8")  # noqa: SIM115
+        twistd["logger"] = lambda: at_least(level, file)
+
+
+def at_least(level: object, file: IO[str]) -> ILogObserver:
+    """An observer that writes events of a level and above."""
+    return FilteringLogObserver(textFileLogObserver(file), [LogLevelFilterPredicate(level)])
+
+
+def makeService(options: Options) -> IService:
+    """The service of a command line."""
+    from twisted.internet import reactor
+
+    assert options.loaded is not None
+    for warning in options.loaded.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    try:
+        return POP3Service(options.loaded.config, reactor)
+    except ConfigError as problem:
+        for line in problem.problems:
+            sys.stderr.write(f"{line}\n")
+        raise SystemExit(1) from None
