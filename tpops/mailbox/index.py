@@ -13,14 +13,15 @@ sizes (u64 each), ends of UIDL lines (u32 each), ends of places (u32 each), UIDL
 
 from __future__ import annotations
 
-import errno
 import os
+import stat
 import struct
 import sys
 import zlib
 from array import array
 from itertools import pairwise
 
+from tpops.mailbox.sizes import OPEN_FLAGS
 from tpops.mailbox.snapshot import Snapshot
 
 INDEX_FILE = b"tpops_index"
@@ -87,13 +88,25 @@ def unpack(octets: bytes, settings: str) -> tuple[Stamp, Snapshot] | None:
 def load(path: bytes, settings: str) -> tuple[Stamp, Snapshot] | None:
     """Read an index file; None when there is no good one."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            if os.fstat(file.fileno()).st_size > MOST_OCTETS:
-                return None
-            return unpack(file.read(), settings)
+        octets = read_regular(path, MOST_OCTETS)
     except OSError:
         # No index, or none that can be read: the maildrop is scanned, as on the first day.
         return None
+    return unpack(octets, settings) if octets is not None else None
+
+
+def read_regular(path: bytes, most_octets: int) -> bytes | None:
+    """
+    Read a file that belongs to the mail's owner, who may have put anything in its place.
+
+    @return: None when it is no regular file, or a larger one
+    @raise OSError: when it cannot be read
+    """
+    with open(path, "rb", opener=lambda name, _: os.open(name, OPEN_FLAGS)) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > most_octets:
+            return None
+        return file.read(most_octets)
 
 
 def save(path: bytes, octets: bytes, owner: tuple[int, int] | None = None) -> str | None:
@@ -103,9 +116,11 @@ def save(path: bytes, octets: bytes, owner: tuple[int, int] | None = None) -> st
     @param owner: user and group to give it to, when running as root
     @return: None, or why it could not be written: then the old one, or none, is in place
     """
-    temporary = path + b".%d.tmp" % os.getpid()
+    # Under the Maildir's lock nobody else writes it; what a killed process left goes.
+    temporary = path + b".tmp"
+    _discard(temporary)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as problem:
         return str(problem)
     try:
@@ -123,9 +138,9 @@ def save(path: bytes, octets: bytes, owner: tuple[int, int] | None = None) -> st
 def _discard(path: bytes) -> None:
     try:
         os.unlink(path)
-    except OSError as problem:
-        if problem.errno != errno.ENOENT:
-            raise
+    except OSError:
+        # It is not there, or stays: then it cannot be made either, and save says why.
+        return
 
 
 def _little(numbers: array[int]) -> bytes:

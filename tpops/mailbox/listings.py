@@ -28,6 +28,9 @@ _log = Logger()
 
 _MISSING: DirectoryStamp = (0, 0, 0)
 
+#: For a listing whose sizes and unique-ids are worth keeping, and which is to be scanned again: no stamp is like it.
+_NEVER: Stamp = (_MISSING, _MISSING, (-1, -1, -1))
+
 #: The coarsest tick of a file system's clock, in nanoseconds; the second where times have no fraction.
 _TICK_NS = 20_000_000
 _COARSE_TICK_NS = 2_000_000_000
@@ -87,9 +90,9 @@ class Listings:
         self._index_dir = os.fsencode(index_dir)
         self._complained: set[bytes] = set()
 
-    def current(self, maildir: bytes) -> Snapshot | None:
+    def current(self, maildir: bytes) -> tuple[Stamp, Snapshot] | None:
         """
-        The listing when it is in memory and still true, else None.
+        The listing and its stamp when it is in memory and still true, else None.
 
         @param maildir: path ending in '/'
         @raise OSError: when the directories cannot be looked at
@@ -97,13 +100,13 @@ class Listings:
         kept = self.cache.get(maildir)
         if kept is None or kept[0] != self._stamp(maildir):
             return None
-        return kept[1]
+        return kept
 
     def refresh(
         self, maildir: bytes, lock: MaildirLock | None, kept: tuple[Stamp, Snapshot] | None
-    ) -> tuple[Stamp | None, Snapshot]:
+    ) -> tuple[Stamp, Snapshot]:
         """
-        The listing by index file or scan, and its stamp when it may be kept.
+        The listing by index file or scan, and the stamp to keep it with.
 
         @param kept: what the cache has
         @raise OSError: when a directory cannot be read
@@ -122,26 +125,22 @@ class Listings:
                 break
             stamp, old = None, snapshot
         if not settled or _racy(before, clock):
-            return None, snapshot
-        self.save(maildir, before, snapshot)
+            return _NEVER, snapshot
+        if lock is not None and lock.held:
+            self.save(maildir, before, snapshot)
         return before, snapshot
-
-    def keep(self, maildir: bytes, stamp: Stamp | None, snapshot: Snapshot) -> None:
-        """Keep in memory what L{refresh} gave.  Does not block."""
-        if stamp is None:
-            # Sizes and unique-ids are worth keeping, but no stamp will match.
-            stamp = (_MISSING, _MISSING, (-1, -1, -1))
-        self.cache.put(maildir, stamp, snapshot)
 
     def save(self, maildir: bytes, stamp: Stamp, snapshot: Snapshot) -> None:
         """Write the index file.  A failure is logged: the listing then comes from memory."""
         if not self._use_index:
             return
-        owner = None
-        if os.geteuid() == 0:
+        try:
             found = os.stat(maildir)
-            owner = (found.st_uid, found.st_gid)
-        why = index.save(self._index_path(maildir), index.pack(snapshot, stamp, self._signature), owner)
+        except OSError as problem:
+            why: str | None = str(problem)
+        else:
+            owner = (found.st_uid, found.st_gid) if os.geteuid() == 0 else None
+            why = index.save(self._index_path(maildir), index.pack(snapshot, stamp, self._signature), owner)
         if why is not None and maildir not in self._complained and len(self._complained) < _MOST_COMPLAINTS:
             self._complained.add(maildir)
             _log.warn("no index kept for {maildir!r}: {why}; it is listed from memory", maildir=maildir, why=why)

@@ -33,6 +33,11 @@ class MaildirLock:
         self.descriptor = descriptor
         self.writable = writable
 
+    @property
+    def held(self) -> bool:
+        """Whether it has not been released."""
+        return self.descriptor >= 0
+
     def release(self) -> None:
         """Let go.  Idempotent."""
         descriptor, self.descriptor = self.descriptor, -1

@@ -31,7 +31,16 @@ from tpops.model import Account
 #: Seconds between two tries for a lock.
 _LOCK_RETRY_SECONDS = 0.1
 
-_NEEDS_ADMINISTRATOR = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS)
+_NEEDS_ADMINISTRATOR = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EROFS,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -107,15 +116,15 @@ class MaildirDriver:
     async def _open(self, maildir: bytes) -> IMaildrop:
         lock = await self._lock(maildir)
         try:
-            messages = self.listings.current(maildir)
-            if messages is None:
-                stamp, messages = await self._run_in_thread(
+            listing = self.listings.current(maildir)
+            if listing is None:
+                listing = await self._run_in_thread(
                     self.listings.refresh, maildir, lock, self.listings.cache.get(maildir)
                 )
-                self.listings.keep(maildir, stamp, messages)
+                self.listings.cache.put(maildir, *listing)
             return MaildirSession(
                 maildir,
-                messages,
+                listing,
                 lock,
                 self.listings,
                 self._run_in_thread,
@@ -147,9 +156,18 @@ class MaildirDriver:
 
 
 def create(maildir: bytes) -> None:
-    """Make a Maildir and the directories above it; what is there already stays as it is."""
-    for directory in (b"tmp", b"new", b"cur"):
-        os.makedirs(maildir + directory, mode=0o700, exist_ok=True)
+    """Make a Maildir and the directories above it, for its owner alone; what is there already stays as it is."""
+    missing = []
+    path = maildir.rstrip(b"/")
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in (*reversed(missing), maildir + b"tmp", maildir + b"new", maildir + b"cur"):
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            # Somebody else was faster, or it is no directory, which shows when it is read.
+            continue
 
 
 def _as_storage_error(problem: OSError, maildir: bytes) -> StorageError:

@@ -4,41 +4,32 @@ Reading the directories of a Maildir into a L{Snapshot}.
 Purpose: learn what is in C{new} and C{cur}, doing work only for what the last snapshot does not know.
 Order: the number at the beginning of the name, then the name (a name without a number comes last).
 What counts as a message: every regular file whose name does not begin with a dot.  Links and directories do not.
-A place (see L{Snapshot}) is 'n' or 'c' for the directory, then what the name has behind the unique-id; where the
-unique-id is not the name's beginning, 'N' or 'C' and the whole name.
 Limits: blocking; runs in a thread.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import re
-from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from twisted.logger import Logger
 
 from tpops.mailbox import sizes, unique_ids
-from tpops.mailbox.index import DirectoryStamp
+from tpops.mailbox.entries import DIRECTORIES, Entry, Place, entries_of, name_of, number_of, place_of
+from tpops.mailbox.index import DirectoryStamp, read_regular
 from tpops.mailbox.snapshot import Snapshot
+from tpops.mailbox.twins import recognise, tell_apart
 from tpops.mailbox.unique_ids import base_name
 
 _log = Logger()
 
-_NUMBER = re.compile(rb"[0-9]+")
-_NO_NUMBER = 1 << 80
+#: The machine's trouble, not the file's: better no listing now than guessed sizes for good.
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
-
-class Entry(NamedTuple):
-    """One message, in the order of the maildrop."""
-
-    number: int
-    name: bytes
-    directory: bytes
-    octets: int
-    unique_id: bytes
-    known: bool = True
+#: A larger C{tpops_uidl} is not taken for one.
+_MOST_MAP_OCTETS = 1 << 26
 
 
 class Settings(NamedTuple):
@@ -64,30 +55,6 @@ def names(path: bytes) -> list[bytes]:
             return [one.name for one in found if one.name[:1] != b"." and one.is_file(follow_symlinks=False)]
     except FileNotFoundError:
         return []
-
-
-def place_of(directory: bytes, name: bytes, unique_id: bytes) -> bytes:
-    """How a snapshot says where a message lies; directory is b"n" or b"c"."""
-    if name.startswith(unique_id):
-        return directory + name[len(unique_id) :]
-    return directory.upper() + name
-
-
-def name_of(place: bytes, unique_id: bytes) -> tuple[bytes, bytes]:
-    """Directory (b"n" or b"c") and file name of a message."""
-    mark = place[:1]
-    if mark in (b"n", b"c"):
-        return mark, unique_id + place[1:]
-    return mark.lower(), place[1:]
-
-
-def entries_of(snapshot: Snapshot) -> list[Entry]:
-    """A snapshot's messages as entries."""
-    found = []
-    for octets, unique_id, place in zip(snapshot.sizes, snapshot.unique_ids(), snapshot.all_places(), strict=True):
-        directory, name = name_of(place, unique_id)
-        found.append(Entry(_number(name), name, directory, octets, unique_id))
-    return found
 
 
 def scan(maildir: bytes, old: Snapshot | None, changed: Iterable[bytes], settings: Settings) -> Snapshot:
@@ -116,26 +83,22 @@ def scan(maildir: bytes, old: Snapshot | None, changed: Iterable[bytes], setting
     )
 
 
-#: The two directories by the letter that a place begins with.
-DIRECTORIES = {b"n": b"new/", b"c": b"cur/"}
-
-
 def _append(maildir: bytes, old: Snapshot, listed: list[bytes], settings: Settings) -> Snapshot | None:
     """The common case, new mail behind all other: costs the new messages only.  None when it is not that case."""
     # Places of messages in new begin with n or N and follow a '/'.
     places = b"/" + old.places
-    if places.count(b"/n") + places.count(b"/N"):
+    if b"/n" in places or b"/N" in places:
         return None
     last = name_of(old.place(old.count), old.unique_id(old.count))[1]
-    behind = (_number(last), last)
-    order = sorted((_number(name), name) for name in listed)
+    behind = (number_of(last), last)
+    order = sorted((number_of(name), name) for name in listed)
     if order and order[0] <= behind:
         return None
     bases = [base_name(name) for _, name in order]
     if len(set(bases)) != len(bases):
         return None
     identities = [unique_ids.from_base(base) for base in bases]
-    if any(old.has_unique_id(one) for one in identities) or len(set(identities)) != len(identities):
+    if len(set(identities)) != len(identities) or old.has_any(identities):
         return None
     octets = _sizes(maildir, b"n", [name for _, name in order], settings)
     rows = [
@@ -148,60 +111,59 @@ def _append(maildir: bytes, old: Snapshot, listed: list[bytes], settings: Settin
 
 def _merge(
     maildir: bytes,
-    kept: list[Entry],
+    old: list[Entry],
     found: dict[bytes, list[bytes]],
     mapped: dict[bytes, bytes],
     settings: Settings,
 ) -> list[Entry]:
-    """Entries of everything that was found, and of what was kept in the directories that did not change."""
-    known = {base_name(entry.name): entry for entry in kept}
-    exact = {(entry.directory, entry.name): entry for entry in kept}
-    twins = {base for base, times in Counter(base_name(entry.name) for entry in kept).items() if times > 1}
-    entries = [entry for entry in kept if entry.directory not in found]
-    for directory, listed in found.items():
-        fresh = []
-        for name in listed:
-            base = base_name(name)
-            entry = exact.get((directory, name)) or (known.get(base) if base not in twins else None)
-            if entry is None:
-                fresh.append(name)
-            else:
-                entries.append(Entry(entry.number, name, directory, entry.octets, entry.unique_id))
-        octets = _sizes(maildir, directory, fresh, settings)
-        for name in fresh:
-            if name in octets:
-                base = base_name(name)
-                entries.append(
-                    Entry(_number(name), name, directory, octets[name], unique_ids.from_base(base), known=False)
-                )
-    if mapped:
-        entries = [entry._replace(unique_id=mapped.get(base_name(entry.name), entry.unique_id)) for entry in entries]
-    return _tell_apart(maildir, entries)
+    """Entries of everything that was found, and of what was known in the directories that did not change."""
+    listed = {(directory, name) for directory, there in found.items() for name in there}
+    entries = [one for one in old if one.directory not in found or one.place in listed]
+    kept = {one.place for one in entries}
+    fresh = {directory: [name for name in there if (directory, name) not in kept] for directory, there in found.items()}
+    renamed = _renamed(maildir, fresh, old, kept)
+    for directory, there in fresh.items():
+        octets = _sizes(maildir, directory, [name for name in there if (directory, name) not in renamed], settings)
+        for name in there:
+            before = renamed.get((directory, name))
+            if before is not None:
+                entries.append(before._replace(name=name, directory=directory))
+            elif name in octets:
+                unique_id = unique_ids.from_base(base_name(name))
+                entries.append(Entry(number_of(name), name, directory, octets[name], unique_id, known=False))
+    if settings.uidl_map:
+        entries = [_mapped(entry, mapped) for entry in entries]
+    return tell_apart(maildir, entries)
 
 
-def _tell_apart(maildir: bytes, entries: list[Entry]) -> list[Entry]:
-    """Give messages that would share a unique-id different ones, and drop names that have just moved away."""
-    times = Counter(entry.unique_id for entry in entries)
-    if len(times) == len(entries):
-        return entries
-    apart = [entry for entry in entries if times[entry.unique_id] == 1]
-    groups: dict[bytes, list[tuple[bool, int, int, Entry]]] = {}
-    for entry in entries:
-        if times[entry.unique_id] > 1:
-            try:
-                found = os.lstat(maildir + DIRECTORIES[entry.directory] + entry.name)
-            except FileNotFoundError:
-                continue
-            groups.setdefault(entry.unique_id, []).append((not entry.known, found.st_mtime_ns, found.st_ino, entry))
-    for group in groups.values():
-        # Who had the unique-id keeps it; among new ones the older message does.
-        group.sort()
-        apart.append(group[0][-1])
-        inodes = [inode for _, _, inode, _ in group]
-        for at, (_, _, inode, entry) in enumerate(group[1:], 1):
-            twin = unique_ids.from_twin(base_name(entry.name), inode, inodes[:at].count(inode))
-            apart.append(entry._replace(unique_id=twin))
-    return apart
+def _renamed(maildir: bytes, fresh: dict[bytes, list[bytes]], old: list[Entry], kept: set[Place]) -> dict[Place, Entry]:
+    """Which messages of the last listing the files with a new name are."""
+    if not old:
+        return {}
+    by_base: dict[bytes, tuple[list[Place], list[Entry]]] = {}
+    for directory, there in fresh.items():
+        for name in there:
+            by_base.setdefault(base_name(name), ([], []))[0].append((directory, name))
+    for entry in old:
+        pair = by_base.get(base_name(entry.name))
+        if pair is not None:
+            pair[1].append(entry)
+    found = {}
+    for places, known in by_base.values():
+        if known:
+            found.update(recognise(maildir, places, known, kept))
+    return found
+
+
+def _mapped(entry: Entry, mapped: dict[bytes, bytes]) -> Entry:
+    """The entry with the unique-id that C{tpops_uidl} gives it now."""
+    base = base_name(entry.name)
+    unique_id = mapped.get(base)
+    if unique_id is None:
+        if unique_ids.may_be_twin(entry.unique_id, base):
+            return entry
+        unique_id = unique_ids.from_base(base)
+    return entry._replace(unique_id=unique_id, known=entry.known and unique_id == entry.unique_id)
 
 
 def _sizes(maildir: bytes, directory: bytes, listed: list[bytes], settings: Settings) -> dict[bytes, int]:
@@ -217,6 +179,8 @@ def _sizes(maildir: bytes, directory: bytes, listed: list[bytes], settings: Sett
             except FileNotFoundError:
                 continue
             except OSError as problem:
+                if problem.errno in _PASSING:
+                    raise
                 _log.warn(
                     "cannot read {path!r}: {problem}; its size is a guess until it can be read",
                     path=maildir + DIRECTORIES[directory] + name,
@@ -230,12 +194,6 @@ def _sizes(maildir: bytes, directory: bytes, listed: list[bytes], settings: Sett
 
 def _read_map(maildir: bytes) -> dict[bytes, bytes]:
     try:
-        with open(maildir + unique_ids.MAP_FILE, "rb") as file:
-            return unique_ids.parse_map(file.read())
+        return unique_ids.parse_map(read_regular(maildir + unique_ids.MAP_FILE, _MOST_MAP_OCTETS) or b"")
     except FileNotFoundError:
         return {}
-
-
-def _number(name: bytes) -> int:
-    digits = _NUMBER.match(name)
-    return int(digits[0][:24]) if digits else _NO_NUMBER

@@ -17,15 +17,21 @@ from zope.interface import implementer
 
 from tpops.errors import MessageVanished, RemoveFailed, StorageUnavailable
 from tpops.interfaces import IMaildrop, INotesRetrieval, IStoredMessage
+from tpops.mailbox.entries import DIRECTORIES, Place, name_of
+from tpops.mailbox.index import Stamp
 from tpops.mailbox.listings import Listings
 from tpops.mailbox.locks import MaildirLock
-from tpops.mailbox.maildir_scan import DIRECTORIES, name_of, names
+from tpops.mailbox.maildir_scan import names
 from tpops.mailbox.sizes import EXACT, OPEN_FLAGS
 from tpops.mailbox.snapshot import Snapshot
 from tpops.mailbox.stored_file import RunInThread, StoredFile
+from tpops.mailbox.twins import choose
 from tpops.mailbox.unique_ids import base_name
 
 _log = Logger()
+
+#: How often a file is looked for that other programs rename at the same time.
+_TRIES = 3
 
 
 @implementer(IMaildrop, INotesRetrieval)
@@ -36,19 +42,29 @@ class MaildirSession:
     @ivar messages: the listing
     """
 
-    __slots__ = ("_corrections", "_exact", "_listings", "_lock", "_maildir", "_mark_seen", "_run_in_thread", "messages")
+    __slots__ = (
+        "_corrections",
+        "_exact",
+        "_listings",
+        "_lock",
+        "_maildir",
+        "_mark_seen",
+        "_run_in_thread",
+        "_stamp",
+        "messages",
+    )
 
     def __init__(
         self,
         maildir: bytes,
-        messages: Snapshot,
+        listing: tuple[Stamp, Snapshot],
         lock: MaildirLock | None,
         listings: Listings,
         run_in_thread: RunInThread,
         sizes: str,
         mark_seen: bool,
     ) -> None:
-        self.messages = messages
+        self._stamp, self.messages = listing
         self._maildir = maildir
         self._lock = lock
         self._listings = listings
@@ -63,10 +79,10 @@ class MaildirSession:
             try:
                 descriptor = os.open(self._path(number), OPEN_FLAGS)
             except FileNotFoundError:
-                path = await self._run_in_thread(self._find, number)
-                if path is None:
-                    raise MessageVanished(f"{self._path(number)!r} is gone") from None
-                descriptor = os.open(path, OPEN_FLAGS)
+                found: dict[int, Place] = await self._run_in_thread(self._find, (number,))
+                if number not in found:
+                    raise
+                descriptor = os.open(self._path_of(found[number]), OPEN_FLAGS)
         except FileNotFoundError as gone:
             raise MessageVanished(str(gone)) from gone
         except OSError as problem:
@@ -104,12 +120,11 @@ class MaildirSession:
         """See L{IMaildrop.close}."""
         try:
             corrections, self._corrections = self._corrections, None
-            kept = self._listings.cache.get(self._maildir) if corrections and self._lock else None
-            if corrections and kept is not None and kept[1] is self.messages:
+            if corrections and self._lock is not None:
                 corrected = self.messages.resized(corrections)
-                self._listings.keep(self._maildir, kept[0], corrected)
-                await self._run_in_thread(self._listings.save, self._maildir, kept[0], corrected)
-        except (OSError, CancelledError) as problem:
+                self._listings.cache.put(self._maildir, self._stamp, corrected)
+                await self._run_in_thread(self._listings.save, self._maildir, self._stamp, corrected)
+        except CancelledError as problem:
             _log.warn("sizes of {maildir!r} not corrected: {why}", maildir=self._maildir, why=str(problem))
         finally:
             lock, self._lock = self._lock, None
@@ -117,8 +132,16 @@ class MaildirSession:
                 lock.release()
 
     def _path(self, number: int) -> bytes:
-        directory, name = name_of(self.messages.place(number), self.messages.unique_id(number))
-        return self._maildir + DIRECTORIES[directory] + name
+        return self._path_of(self._place(number))
+
+    def _path_of(self, place: Place) -> bytes:
+        if b"/" in place[1]:
+            # An index made to lead out of the Maildir.
+            raise PermissionError(errno.EPERM, "not a file name", os.fsdecode(place[1]))
+        return self._maildir + DIRECTORIES[place[0]] + place[1]
+
+    def _place(self, number: int) -> Place:
+        return name_of(self.messages.place(number), self.messages.unique_id(number))
 
     def _each(self, numbers: Collection[int], act: Callable[[bytes], None]) -> dict[int, str]:
         """
@@ -126,46 +149,73 @@ class MaildirSession:
 
         A file that is gone counts as done.
         """
+        # A name that several messages share says nothing: their files are looked for at once.
+        shared = self._sharing({base_name(self._place(number)[1]) for number in numbers})
+        missing = [number for number in numbers if number in shared]
+        places = {number: self._place(number) for number in numbers if number not in shared}
         failed = {}
-        missing = []
-        for number in numbers:
+        for _ in range(_TRIES):
+            for number, place in places.items():
+                try:
+                    act(self._path_of(place))
+                except FileNotFoundError:
+                    missing.append(number)
+                except OSError as problem:
+                    failed[number] = str(problem)
+            if not missing:
+                break
             try:
-                act(self._path(number))
-            except FileNotFoundError:
-                missing.append(number)
+                places = self._find(missing)
             except OSError as problem:
-                failed[number] = str(problem)
-        for number in missing:
-            try:
-                path = self._find(number)
-                if path is not None:
-                    act(path)
-            except FileNotFoundError:
-                continue
-            except OSError as problem:
-                failed[number] = str(problem)
+                failed.update(dict.fromkeys(missing, str(problem)))
+                break
+            missing = []
+        else:
+            failed.update(dict.fromkeys(places, "its file is renamed again and again"))
         return failed
 
-    def _find(self, number: int) -> bytes | None:
-        """The path that a message's file has now; None when it is nowhere."""
-        base = base_name(os.path.basename(self._path(number)))
-        others = self._names_of_others(number, base)
-        # cur last and again: a file on its way from new to cur is in one of them.
+    def _find(self, numbers: Collection[int]) -> dict[int, Place]:
+        """Where the files of some messages are now, by their base names; without those that are nowhere."""
+        bases = {number: base_name(self._place(number)[1]) for number in numbers}
+        there: dict[bytes, dict[Place, None]] = {base: {} for base in bases.values()}
+        # new again: a file on its way from new to cur, or back, is in one of them.
         for directory in (b"n", b"c", b"n"):
-            where = DIRECTORIES[directory]
-            for name in names(self._maildir + where):
-                if base_name(name) == base and (directory, name) not in others:
-                    return self._maildir + where + name
-        return None
+            for name in names(self._maildir + DIRECTORIES[directory]):
+                base = base_name(name)
+                if base in there:
+                    there[base].pop((directory, name), None)
+                    there[base][directory, name] = None
+        shared = self._sharing(there)
+        found = {}
+        for number, base in bases.items():
+            places = there[base]
+            if number in shared:
+                others = [other for other in shared[number] if other != number]
+                place = choose(
+                    self._maildir,
+                    self.messages.unique_id(number),
+                    [self.messages.unique_id(other) for other in others],
+                    places,
+                    [self._place(other) for other in others],
+                )
+            else:
+                place = next(reversed(places), None)
+            if place is not None:
+                found[number] = place
+        return found
 
-    def _names_of_others(self, number: int, base: bytes) -> set[tuple[bytes, bytes]]:
-        if self.messages.uidl_body.count(base) + self.messages.places.count(base) <= 1:
-            return set()
-        all_names = (
-            (other, name_of(self.messages.place(other), self.messages.unique_id(other)))
-            for other in range(1, self.messages.count + 1)
-        )
-        return {place for other, place in all_names if other != number and base_name(place[1]) == base}
+    def _sharing(self, bases: Collection[bytes]) -> dict[int, list[int]]:
+        """The messages that share a base name, of these base names, with all numbers that have it."""
+        places = b"/" + self.messages.places
+        if b"/N" not in places and b"/C" not in places:
+            # All unique-ids begin names, and are different.
+            return {}
+        by_base: dict[bytes, list[int]] = {}
+        for number in range(1, self.messages.count + 1):
+            base = base_name(self._place(number)[1])
+            if base in bases:
+                by_base.setdefault(base, []).append(number)
+        return {number: same for same in by_base.values() if len(same) > 1 for number in same}
 
     def _flag_seen(self, path: bytes) -> None:
         base, colon, info = os.path.basename(path).partition(b":")

@@ -19,8 +19,9 @@ FILE = "file"
 #: Open flags for messages: a name that turned into a link or a FIFO meanwhile cannot hurt.
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
-_WIRE = re.compile(rb",W=([0-9]{1,15})(?=[,:]|$)")
-_STORED = re.compile(rb",S=([0-9]{1,15})(?=[,:]|$)")
+# Only in the base name: what follows the ':' are flags.
+_WIRE = re.compile(rb"[^:]*?,W=([0-9]{1,15})(?=[,:]|\Z)")
+_STORED = re.compile(rb"[^:]*?,S=([0-9]{1,15})(?=[,:]|\Z)")
 _CHUNK = 1 << 18
 
 
@@ -33,7 +34,7 @@ def size(name: bytes, how: str, directory: int) -> int:
     @param directory: descriptor of the directory it lies in
     @raise OSError: when the file cannot be read
     """
-    told = (_WIRE if how == EXACT else _STORED).search(name)
+    told = (_WIRE if how == EXACT else _STORED).match(name)
     if told:
         return int(told[1])
     if how == FILE:

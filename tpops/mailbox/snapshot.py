@@ -21,6 +21,9 @@ from tpops.interfaces import ISnapshot
 #: Between places: the one octet besides NUL that no file name has.
 _BETWEEN = b"/"
 
+#: So many unique-ids are searched for one by one; for more of them, all are taken apart once.
+_FEW = 16
+
 
 @implementer(ISnapshot)
 class Snapshot:
@@ -91,9 +94,11 @@ class Snapshot:
         """All places in order."""
         return self.places.split(_BETWEEN)[:-1]
 
-    def has_unique_id(self, unique_id: bytes) -> bool:
-        """Whether some message has it."""
-        return b" %s\r\n" % unique_id in self.uidl_body
+    def has_any(self, unique_ids: Sequence[bytes]) -> bool:
+        """Whether some message has one of these unique-ids."""
+        if len(unique_ids) <= _FEW:
+            return any(b" %s\r\n" % one in self.uidl_body for one in unique_ids)
+        return not set(unique_ids).isdisjoint(self.unique_ids())
 
     def memory(self) -> int:
         """Octets that it keeps in memory, roughly."""

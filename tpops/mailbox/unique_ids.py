@@ -17,6 +17,10 @@ import re
 MAP_FILE = b"tpops_uidl"
 
 _VALID = re.compile(rb"[\x21-\x7e]{1,70}")
+_HASH = re.compile(rb"[0-9a-f]{40}")
+
+#: Names that hard links of one file, with one base name, are looked for.
+_MOST_LINKS = 16
 
 
 def base_name(name: bytes) -> bytes:
@@ -37,6 +41,16 @@ def from_base(base: bytes) -> bytes:
 def from_twin(base: bytes, inode: int, nth: int = 0) -> bytes:
     """The unique-id of a file whose base name another file has, too; C{nth} tells hard links of one inode apart."""
     return _hash(b"%s/%d/%d" % (base, inode, nth))
+
+
+def may_be_twin(unique_id: bytes, base: bytes) -> bool:
+    """Whether L{from_twin} may have made the unique-id of a file of that base name."""
+    return _HASH.fullmatch(unique_id) is not None and unique_id != from_base(base)
+
+
+def is_twin(unique_id: bytes, base: bytes, inode: int) -> bool:
+    """Whether L{from_twin} made the unique-id of this file."""
+    return may_be_twin(unique_id, base) and any(unique_id == from_twin(base, inode, nth) for nth in range(_MOST_LINKS))
 
 
 def parse_map(text: bytes) -> dict[bytes, bytes]:

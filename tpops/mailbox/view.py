@@ -9,6 +9,7 @@ Limits: message numbers are 1-based; the IMailboxPOP3 methods take 0-based indic
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, overload
@@ -41,7 +42,17 @@ class Mailbox:
     @ivar messageExpiration: IMailboxPOP3: days until messages go by themselves; they do not
     """
 
-    __slots__ = ("_closed", "_marked", "_marked_octets", "_retrieved", "_top", "account", "maildrop", "messages")
+    __slots__ = (
+        "_closed",
+        "_marked",
+        "_marked_octets",
+        "_removed",
+        "_retrieved",
+        "_top",
+        "account",
+        "maildrop",
+        "messages",
+    )
 
     loginDelay = 0
     messageExpiration = None
@@ -52,6 +63,7 @@ class Mailbox:
         self.account = account
         self._marked: set[int] | None = None
         self._marked_octets = 0
+        self._removed: frozenset[int] = frozenset()
         self._retrieved: set[int] | None = None
         self._top = 0
         self._closed = False
@@ -99,8 +111,7 @@ class Mailbox:
 
     def reset(self) -> None:
         """RSET."""
-        self._marked = None
-        self._marked_octets = 0
+        self._mark_only(self._removed)
         self._top = 0
 
     def last(self) -> int:
@@ -131,31 +142,31 @@ class Mailbox:
 
     async def commit(self) -> None:
         """
-        UPDATE: remove what is marked and nothing else.  Afterwards the marks are gone.
+        UPDATE: remove what is marked and nothing else.  Afterwards only what is removed counts as marked.
 
-        @raise RemoveFailed: when some stayed; they count as not marked then
+        @raise RemoveFailed: when some stayed
         """
-        marked, self._marked = self._marked or set(), None
-        self._marked_octets = 0
+        marked = (self._marked or set()).difference(self._removed)
+        self._mark_only(self._removed)
+        failure = None
         try:
             if marked:
                 await self.maildrop.remove(sorted(marked))
         except RemoveFailed as failed:
-            self._keep_removed(marked.difference(failed.kept))
-            raise
-        else:
-            self._keep_removed(marked)
-        finally:
-            await self._note_seen(marked)
+            failure = failed
+            marked.difference_update(failed.kept)
+        self._removed = self._removed.union(marked)
+        self._mark_only(self._removed)
+        await self._note_seen()
+        if failure is not None:
+            raise failure
 
-    def _keep_removed(self, removed: set[int]) -> None:
-        # stat() afterwards tells what is left.
-        if removed:
-            self._marked = removed
-            self._marked_octets = sum(self.messages.sizes[number - 1] for number in removed)
+    def _mark_only(self, numbers: frozenset[int]) -> None:
+        self._marked = set(numbers) if numbers else None
+        self._marked_octets = sum(self.messages.sizes[number - 1] for number in numbers)
 
-    async def _note_seen(self, marked: set[int]) -> None:
-        seen = (self._retrieved or set()) - marked
+    async def _note_seen(self) -> None:
+        seen = (self._retrieved or set()).difference(self._removed)
         if seen:
             notes = INotesRetrieval(self.maildrop, None)
             if notes is not None:
@@ -233,11 +244,15 @@ class Mailbox:
 
     async def _spool(self, number: int) -> IO[bytes]:
         stored = await self.maildrop.open(number)
-        spool: IO[bytes] = tempfile.SpooledTemporaryFile(_SPOOL_OCTETS)  # noqa: SIM115 (the caller closes it)
+        spool: IO[bytes] = io.BytesIO()
         try:
             ends = LineEnds()
             while chunk := await _read(stored):
                 spool.write(ends.feed(chunk))
+                if isinstance(spool, io.BytesIO) and spool.tell() > _SPOOL_OCTETS:
+                    small = spool
+                    spool = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+                    spool.write(small.getbuffer())
             spool.write(ends.finish())
         except BaseException:
             spool.close()

@@ -91,6 +91,8 @@ def _advice(problem: object) -> str:
 
 def _remove_stale(path: str) -> None:
     """Remove a UNIX socket that nobody listens on any more; anything else stays."""
+    if not os.path.isdir(os.path.dirname(path)):
+        raise ConfigError([f"cannot listen on unix:{path}: its directory does not exist"])
     try:
         found = os.lstat(path)
     except FileNotFoundError:

@@ -49,6 +49,7 @@ class POP3Server(Connection):
             self._find_local_address()
         self.shared.connections.add(self)
         self.timer.arm()
+        self.transport.registerProducer(self, True)
         try:
             self._ticket = self.shared.limiter.admit(self.session.peer)
         except LimitReached as refused:
@@ -57,7 +58,6 @@ class POP3Server(Connection):
             self.close("refused")
             return
         self.shared.events.emit("connect", self.session)
-        self.transport.registerProducer(self, True)
         self.transport.write(self.conversation.greeting())
 
     def _find_local_address(self) -> None:
@@ -211,6 +211,9 @@ async def _rest(command: Coroutine[Deferred[Any], Any, None], waits_for: Deferre
         problem: BaseException | None = None
         try:
             result = await waits_for
+        except GeneratorExit:
+            command.close()
+            raise
         except BaseException as raised:
             problem = raised
         try:

@@ -57,6 +57,8 @@ async def send_message(server: POP3Server, retrieve: Retrieve) -> None:
         chunk = stored.read(CHUNK_OCTETS)
         if not isinstance(chunk, bytes):
             chunk = await chunk
+            if server.gone:
+                return
         if server.shared.options.refuse_utf8_headers and not server.conversation.utf8 and has_utf8_header(chunk):
             raise NeedsUTF8(f"message {retrieve.number} has UTF-8 header fields")
         try:
