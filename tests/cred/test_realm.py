@@ -66,19 +66,28 @@ class RealmTests(SynchronousTestCase):
         """IRealm: an interface that is not there is NotImplementedError."""
         self.assertRaises(NotImplementedError, self.realm(MemoryDriver()).requestAvatar, b"s:joe", None, Interface)
 
-    def test_who_may_not_log_in_now_takes_no_lock(self) -> None:
-        """TooSoon comes before the maildrop is touched; so does an account that has gone."""
+    def test_who_may_not_log_in_now_leaves_no_lock(self) -> None:
+        """TooSoon gives the maildrop back."""
 
         def too_soon(peer: Peer, name: str) -> None:
             raise TooSoon("x")
 
-        waiting = Waiting()
-        self.realm(waiting)
+        driver = MemoryDriver()
+        self.realm(driver)
         self.failureResultOf(
-            Realm(self.checker, waiting, too_soon).requestAvatar(b"s:joe", self.peer, IMailboxPOP3), TooSoon
+            Realm(self.checker, driver, too_soon).requestAvatar(b"s:joe", self.peer, IMailboxPOP3), TooSoon
         )
-        gone = self.realm(waiting, UnknownUser()).requestAvatar(b"s:joe", self.peer, IMailboxPOP3)
+        self.assertEqual(driver.locked, set())
+
+    def test_only_a_login_that_succeeds_counts(self) -> None:
+        """A maildrop that is in use does not make the next login too soon; an account that has gone does not either."""
+        driver = MemoryDriver()
+        realm = self.realm(driver)
+        driver.locked.add("joe")
+        self.failureResultOf(realm.requestAvatar(b"s:joe", self.peer, IMailboxPOP3), MaildropBusy)
+        gone = self.realm(driver, UnknownUser()).requestAvatar(b"s:joe", self.peer, IMailboxPOP3)
         self.failureResultOf(gone, UnknownUser)
+        self.assertEqual(self.admitted, [])
 
     def test_cancelling_releases_what_was_taken(self) -> None:
         """A client that goes away while his maildrop is being opened leaves nothing behind."""

@@ -1,7 +1,7 @@
 """
 The realm: from a verified user to his open mailbox.
 
-Purpose: looks the account up, asks whether he may log in now, takes the maildrop with its lock, and hands out the
+Purpose: looks the account up, takes the maildrop with its lock, asks whether he may log in now, and hands out the
 session's mailbox, whose logout lets go of all of it.
 Limits: gives IMailboxPOP3 only.
 Cancelling: the Deferred of requestAvatar may be cancelled at any time; a maildrop that is being opened is released
@@ -67,6 +67,12 @@ class Realm:
 
     async def _open(self, avatar_id: bytes, peer: Peer) -> Avatar:
         account = await self._accounts.account(avatar_id)
-        self._admit(peer, account.name)
-        mailbox = Mailbox(await self._maildrops.open_maildrop(account), account)
+        maildrop = await self._maildrops.open_maildrop(account)
+        try:
+            # Last, so that only a login that succeeds counts for the next one's delay.
+            self._admit(peer, account.name)
+        except BaseException:
+            await maildrop.close()
+            raise
+        mailbox = Mailbox(maildrop, account)
         return IMailboxPOP3, mailbox, mailbox.logout
