@@ -13,11 +13,13 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.server.harness import GREETING, LOGIN, Harness
 from tpops.errors import ConfigError
 from tpops.server.listeners import Listener, listen
+from tpops.server.transport import TCPServer
 
 
 class ShortPaths(TestCase):
@@ -125,6 +127,74 @@ class SocketTests(ShortPaths):
         self.assertEqual(self.harness.events.sessions[-1].reason, "client closed")
 
 
+class TransportTests(SynchronousTestCase):
+    """The transport's own decisions, on a socket pair."""
+
+    def setUp(self) -> None:
+        ours, self.peer = socket.socketpair()
+        self.peer.setblocking(False)
+        self.addCleanup(self.peer.close)
+        self.protocol = Protocol()
+        self.transport = TCPServer(ours, self.protocol, ("127.0.0.1", 1), None, 1, reactor)
+        self.protocol.makeConnection(self.transport)
+        self.addCleanup(self.transport.connectionLost, Failure(ConnectionDone()))
+
+    def test_small_reply_is_sent_at_once(self) -> None:
+        """No turn of the loop, no EPOLLOUT."""
+        self.transport.write(b"+OK\r\n")
+        self.assertEqual(self.peer.recv(100), b"+OK\r\n")
+        self.assertNotIn(self.transport, reactor.getWriters())
+
+    def test_what_the_kernel_does_not_take_is_kept_in_order(self) -> None:
+        """The rest goes Twisted's way, and later writes behind it."""
+        first, second = b"a" * 4000000, b"b" * 100
+        self.transport.write(first)
+        self.assertIn(self.transport, reactor.getWriters())
+        self.transport.write(second)
+        heard = b""
+        while len(heard) < len(first) + len(second):
+            try:
+                heard += self.peer.recv(1 << 20)
+            except BlockingIOError:
+                self.transport.doWrite()
+        self.assertEqual(heard, first + second)
+
+    def test_nothing_is_taken_from_a_full_socket(self) -> None:
+        """A write that finds no room at all is kept whole."""
+        self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with self.assertRaises(BlockingIOError):
+            while True:
+                self.transport.socket.send(b"x" * 1000)
+        self.transport.write(b"later")
+        self.assertEqual(self.transport._tempDataBuffer, [b"later"])
+
+    def test_broken_connection_is_found_by_the_reactor(self) -> None:
+        """A write to a reset connection raises nothing."""
+        self.peer.close()
+        self.transport.write(b"x")
+        self.transport.write(b"y")
+        self.assertIn(self.transport, reactor.getWriters())
+
+    def test_close_inside_read_is_over_in_the_same_turn(self) -> None:
+        """doRead itself reports the end."""
+        self.protocol.dataReceived = lambda data: self.transport.loseConnection()
+        self.peer.send(b"QUIT\r\n")
+        self.assertIsInstance(self.transport.doRead(), ConnectionDone)
+
+    def test_close_with_octets_waiting_goes_on_until_they_are_sent(self) -> None:
+        """Nothing that was written is lost by closing."""
+
+        def closes(data: bytes) -> None:
+            self.transport.write(b"z" * 4000000)
+            self.transport.loseConnection()
+
+        self.protocol.dataReceived = closes
+        self.peer.send(b"QUIT\r\n")
+        self.assertIsNone(self.transport.doRead())
+        self.assertTrue(self.transport.disconnecting)
+        self.assertIn(self.transport, reactor.getWriters())
+
+
 class ListenerTests(ShortPaths):
     """Listeners that cannot be opened say what to do."""
 
@@ -161,6 +231,14 @@ class ListenerTests(ShortPaths):
             other.bind(path)
             other.listen()
             self.assertIn("another program listens on it", self.refusal(Listener(f"unix:{path}")))
+
+    def test_unix_socket_that_cannot_be_asked(self) -> None:
+        """A socket of another kind stays where it is."""
+        path = self.short_path()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.bind(path)
+            self.assertIn("cannot listen on unix:", self.refusal(Listener(f"unix:{path}")))
+        self.assertTrue(os.path.exists(path))
 
     def test_stale_unix_socket_is_replaced(self) -> None:
         """A socket that nobody listens on is what a crash leaves."""

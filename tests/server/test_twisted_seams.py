@@ -203,6 +203,23 @@ class AnybodysMailboxTests(SynchronousTestCase):
         self.assertEqual((len(self.flushLoggedErrors(TypeError)), realm.logouts), (1, 1))
 
 
+class LogoutTests(SynchronousTestCase):
+    """What a portal's logout may be."""
+
+    def test_logout_that_takes_time_is_waited_for(self) -> None:
+        """QUIT is answered when the realm has let go."""
+        gate: Deferred[None] = Deferred()
+        harness = Harness()
+        realm = MailboxRealm(ListMailbox([b"x\n"]))
+        realm.requestAvatar = lambda *_: (IMailboxPOP3, realm.mailbox, lambda: gate)  # type: ignore[method-assign]
+        harness.shared.portal = Portal(realm, [harness.checker])
+        client = harness.connect()
+        client.say(LOGIN)
+        self.assertEqual(client.say(b"QUIT\r\n"), b"")
+        gate.callback(None)
+        self.assertEqual(client.heard(), b"+OK bye (1 message left)\r\n")
+
+
 class SeamTests(SynchronousTestCase):
     """What we take from Twisted, and what we do not."""
 
