@@ -8,6 +8,7 @@ Order of stop: close the listeners, close the sessions without deleting anything
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import time
@@ -34,6 +35,7 @@ from tpops.events.access_log import AccessLog
 from tpops.events.bus import EventBus
 from tpops.events.json_log import JSONLog
 from tpops.events.log_file import LogFile
+from tpops.events.process_log import ProcessLog
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.policy.limits import Limits
 from tpops.process import privileges
@@ -45,8 +47,14 @@ from tpops.server.shared import Shared
 
 _log = Logger()
 
+#: New objects after which the garbage collector runs: hardly anything of a session is garbage for it.
+_COLLECT_AFTER = 10000
+
 #: Seconds that a stop waits for sessions that are removing mail.
 _STOP_SECONDS = 30.0
+
+#: Seconds that a stop waits for the others, which may be waiting for a lock that somebody else holds.
+_STOP_WAITING_SECONDS = 1.0
 
 
 def implementation() -> bytes:
@@ -92,6 +100,10 @@ class POP3Service(Service):
     def startService(self) -> None:
         """Serve."""
         super().startService()
+        # What is there now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER, 20, 20)
         signal.signal(signal.SIGHUP, self._reopen_logs)
         for port in self.ports:
             _log.info("ready on {host}", event="ready", host=str(port.getHost()))
@@ -113,12 +125,15 @@ class POP3Service(Service):
         for connection in list(connections):
             if not connection.busy:
                 connection.close("server shutdown")
-        deadline = self._reactor.seconds() + _STOP_SECONDS
-        while connections and self._reactor.seconds() < deadline:
+        began = self._reactor.seconds()
+        patience = _STOP_SECONDS
+        while connections and self._reactor.seconds() - began < patience:
             await deferLater(self._reactor, 0.02, lambda: None)
             for connection in list(connections):
                 if not connection.busy or connection.interruptible():
                     connection.abort("server shutdown")
+            removing = any(not connection.interruptible() for connection in connections)
+            patience = _STOP_SECONDS if removing else _STOP_WAITING_SECONDS
         self._bus.close()
         for log in self._logs:
             log.close()
@@ -208,6 +223,7 @@ class POP3Service(Service):
             self._shared.offer = replace(self._shared.offer, apop=True)
 
     def _open_logs(self) -> None:
+        self._bus.add(ProcessLog(self.config.log.level == "debug"))
         for path, sink in ((self.config.log.access_log, AccessLog), (self.config.log.json_log, JSONLog)):
             if path:
                 try:
@@ -220,8 +236,11 @@ class POP3Service(Service):
 
 def _stop_now(problem: ConfigError) -> None:
     """The service cannot start: say why where the operator looks, and end."""
+    # sys.stderr is the log by now, which may be a file that nobody looks at.
+    terminal = sys.__stderr__
     for line in problem.problems:
         _log.critical("{problem}", problem=line)
-        sys.stderr.write(f"tpops: {line}\n")
-    sys.stderr.flush()
+        if terminal is not None:
+            terminal.write(f"tpops: {line}\n")
+            terminal.flush()
     raise SystemExit(1)

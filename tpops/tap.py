@@ -12,12 +12,21 @@ import sys
 from typing import IO
 
 from twisted.application.service import IService
-from twisted.logger import FilteringLogObserver, ILogObserver, LogLevel, LogLevelFilterPredicate, textFileLogObserver
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    textFileLogObserver,
+)
 from twisted.python import usage
 
 from tpops.config.load import Loaded, default_path, load
 from tpops.errors import ConfigError
 from tpops.service import POP3Service
+
+_log = Logger()
 
 
 class Options(usage.Options):
@@ -64,7 +73,7 @@ def makeService(options: Options) -> IService:
 
     assert options.loaded is not None
     for warning in options.loaded.warnings:
-        sys.stderr.write(f"warning: {warning}\n")
+        _log.warn("{warning}", event="config-warning", warning=warning)
     try:
         return POP3Service(options.loaded.config, reactor)
     except ConfigError as problem:

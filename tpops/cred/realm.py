@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.mail.interfaces import IMailboxPOP3
 from zope.interface import Interface, implementer
 
+from tpops.coroutines import run
 from tpops.interfaces import IMaildropDriver
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account, Peer
@@ -63,7 +64,7 @@ class Realm:
         if IMailboxPOP3 not in interfaces:
             raise NotImplementedError("tpops gives IMailboxPOP3 only")
         peer = mind if isinstance(mind, Peer) else _NOBODY
-        return Deferred.fromCoroutine(self._open(avatarId, peer))
+        return run(self._open(avatarId, peer))
 
     async def _open(self, avatar_id: bytes, peer: Peer) -> Avatar:
         account = await self._accounts.account(avatar_id)

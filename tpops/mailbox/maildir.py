@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 
 import attrs
 from zope.interface import implementer
@@ -77,6 +78,7 @@ class MaildirDriver:
     """
     See L{IMaildropDriver}.
 
+    @ivar path: where an account's Maildir is, ending in '/'; raises MaildropBroken when the location does not fit him
     @param run_in_thread: runs a blocking function elsewhere
     @param sleep: seconds to an awaitable that is over then; cancelling ends the wait
     @param seconds: a clock that never goes back
@@ -94,6 +96,7 @@ class MaildirDriver:
             Settings(options.sizes, options.uidl_map), options.index, options.index_dir, options.cache_octets
         )
         self._run_in_thread = run_in_thread
+        self.path = lru_cache(maxsize=4096)(self._path)
         self._sleep = sleep
         self._seconds = seconds
 
@@ -105,12 +108,7 @@ class MaildirDriver:
         except OSError as problem:
             raise _as_storage_error(problem, maildir) from problem
 
-    def path(self, account: Account) -> bytes:
-        """
-        Where an account's Maildir is, ending in '/'.
-
-        @raise MaildropBroken: when the location does not fit the account
-        """
+    def _path(self, account: Account) -> bytes:
         return os.fsencode(expand(self.options.location, account, self.options.split)).rstrip(b"/") + b"/"
 
     async def _open(self, maildir: bytes) -> IMaildrop:

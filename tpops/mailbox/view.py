@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.mail.interfaces import IMailboxPOP3
 from zope.interface import implementer
 
+from tpops.coroutines import run
 from tpops.errors import MessageDeleted, NoSuchMessage, RemoveFailed
 from tpops.interfaces import IMaildrop, INotesRetrieval, IStoredMessage
 from tpops.model import Account
@@ -174,7 +175,7 @@ class Mailbox:
 
     def logout(self) -> Deferred[None]:
         """Release the maildrop.  The second call does nothing."""
-        return Deferred.fromCoroutine(self._close())
+        return run(self._close())
 
     async def _close(self) -> None:
         if not self._closed:
@@ -216,7 +217,7 @@ class Mailbox:
     def getMessage(self, index: int) -> Deferred[IO[bytes]]:
         """IMailboxPOP3: fires with a file of the message, with LF line ends as Twisted's server needs it."""
         number = self._index(index)
-        return Deferred.fromCoroutine(self._spool(number))
+        return run(self._spool(number))
 
     def getUidl(self, index: int) -> bytes:
         """IMailboxPOP3: the unique-id."""
@@ -235,7 +236,7 @@ class Mailbox:
 
     def sync(self) -> Deferred[None]:
         """IMailboxPOP3: remove what is marked; fires when that is done."""
-        return Deferred.fromCoroutine(self.commit())
+        return run(self.commit())
 
     def _index(self, index: int) -> int:
         if not 0 <= index < self.messages.count:

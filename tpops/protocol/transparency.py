@@ -30,17 +30,14 @@ def _stuffed(text: bytes, at_line_start: bool) -> bytes:
     Text with LF line ends, with a dot more on lines that begin with one.
 
     Looking for single dots and then at the octet before each is several times faster than looking for LF and dot
-    together, unless the text is made of dots.
+    together, unless the text is full of dots.
     """
-    dots = text.count(b".")
-    if not dots:
+    at = text.find(b".")
+    if at < 0:
         return text
-    if dots > len(text) // _DENSE:
-        stuffed = text.replace(b"\n.", b"\n..")
-        return b"." + stuffed if at_line_start and text[0] == DOT else stuffed
     pieces = []
     start = 0
-    at = text.find(b".")
+    patience = 16 + len(text) // _DENSE
     if at == 0:
         if at_line_start:
             pieces.append(b"")
@@ -49,6 +46,10 @@ def _stuffed(text: bytes, at_line_start: bool) -> bytes:
         if text[at - 1] == LF:
             pieces.append(text[start:at])
             start = at
+        patience -= 1
+        if not patience:
+            pieces.append(text[start : at + 1] + text[at + 1 :].replace(b"\n.", b"\n.."))
+            return b".".join(pieces)
         at = text.find(b".", at + 1)
     pieces.append(text[start:])
     return b".".join(pieces)

@@ -17,6 +17,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tpops.coroutines import run
 from tpops.errors import CommandError, LimitReached, RemoveFailed, StorageError, TpopsError
 from tpops.interfaces import ITicket
 from tpops.mailbox.view import Mailbox
@@ -69,7 +70,6 @@ class POP3Server(Connection):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Let go of everything; of the maildrop when no command works on it any more."""
-        self.shared.connections.discard(self)
         self.session.reason = self.session.reason or "client closed"
         if self._ticket is not None:
             self._ticket.release()
@@ -80,8 +80,9 @@ class POP3Server(Connection):
 
     def _end(self) -> None:
         """The connection is gone and no command runs: the session is over."""
+        self.shared.connections.discard(self)
         if self._logout is not None:
-            Deferred.fromCoroutine(self._log_out()).addErrback(self._log_failure)
+            run(self._log_out()).addErrback(self._log_failure)
         self.session.ended_at = self.shared.epoch()
         if self.session.user is not None:
             self.shared.events.emit("logout", self.session, self.session.reason)
@@ -134,15 +135,7 @@ class POP3Server(Connection):
     def _run(self, command: Coroutine[Deferred[Any], Any, None]) -> None:
         """Carry out a command that may have to wait; lines behind it wait with it."""
         self.busy = self.timer.busy = True
-        try:
-            waits_for = command.send(None)
-        except StopIteration:
-            # Most commands never wait: no Deferred for them.
-            self._done(None)
-        except Exception:
-            self._done(Failure())
-        else:
-            Deferred.fromCoroutine(_rest(command, waits_for)).addBoth(self._done)
+        run(command).addBoth(self._done)
 
     def _done(self, result: object) -> None:
         self.busy = self.timer.busy = False
@@ -202,21 +195,3 @@ class POP3Server(Connection):
         if not self.gone:
             self.timer.login()
             self.conversation.logged_in(mailbox)
-
-
-async def _rest(command: Coroutine[Deferred[Any], Any, None], waits_for: Deferred[Any]) -> None:
-    """Go on with a coroutine that has begun to wait."""
-    result: object = None
-    while True:
-        problem: BaseException | None = None
-        try:
-            result = await waits_for
-        except GeneratorExit:
-            command.close()
-            raise
-        except BaseException as raised:
-            problem = raised
-        try:
-            waits_for = command.send(result) if problem is None else command.throw(problem)
-        except StopIteration:
-            return

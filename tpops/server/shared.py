@@ -33,7 +33,7 @@ class Shared:
     @ivar options: limits and timers
     @ivar hostname: our name in APOP timestamps
     @ivar tls_context: starts TLS for STLS (an IOpenSSLServerConnectionCreator), None without
-    @ivar connections: the open connections
+    @ivar connections: the open connections, and those that are lost while a command still runs
     """
 
     portal: Portal
