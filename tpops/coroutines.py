@@ -1,12 +1,13 @@
 """
 Runs coroutines on Deferreds.
 
-Purpose: L{run} is L{Deferred.fromCoroutine} for the hot path: most commands never wait, and then it costs a fraction.
+Purpose: L{run} and L{run_then} are L{Deferred.fromCoroutine} for the hot path: most commands never wait, and then they
+cost a fraction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -28,6 +29,18 @@ def run(coroutine: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
     except Exception:
         return fail(Failure())
     return Deferred.fromCoroutine(_rest(coroutine, waits_for))
+
+
+def run_then(coroutine: Coroutine[Deferred[Any], Any, _T], done: Callable[[_T | Failure], None]) -> None:
+    """Run a coroutine and call back with its result or its failure, without a Deferred when it does not wait."""
+    try:
+        waits_for = coroutine.send(None)
+    except StopIteration as finished:
+        done(finished.value)
+    except Exception:
+        done(Failure())
+    else:
+        Deferred.fromCoroutine(_rest(coroutine, waits_for)).addBoth(done)
 
 
 async def _rest(coroutine: Coroutine[Deferred[Any], Any, _T], waits_for: Deferred[Any]) -> _T:

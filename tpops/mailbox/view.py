@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import IO, overload
 
 from twisted.internet.defer import Deferred
@@ -125,9 +125,9 @@ class Mailbox:
 
     # What needs the store.
 
-    async def open(self, number: int) -> IStoredMessage:
+    def open(self, number: int) -> Awaitable[IStoredMessage]:
         """See L{IMaildrop.open}."""
-        return await self.maildrop.open(number)
+        return self.maildrop.open(number)
 
     def sent(self, number: int, octets: int) -> None:
         """RETR sent the whole message, with so many wire octets."""

@@ -93,10 +93,15 @@ class Encoder:
     def __init__(self) -> None:
         self.octets = 0
         self._at_line_start = True
-        self._ends = LineEnds()
+        self._ends: LineEnds | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         """The next stored octets, as they go onto the wire."""
+        if self._ends is None:
+            # Nearly all Maildirs have LF alone, and then there is no state to carry.
+            if b"\r" not in chunk:
+                return self.lines(chunk)
+            self._ends = LineEnds()
         return self.lines(self._ends.feed(chunk))
 
     def lines(self, text: bytes) -> bytes:
@@ -113,7 +118,7 @@ class Encoder:
 
     def finish(self) -> bytes:
         """What the message's last line still needs; the terminator is not part of it."""
-        tail = self.lines(self._ends.finish())
+        tail = self.lines(self._ends.finish()) if self._ends is not None else b""
         if not self._at_line_start:
             self.octets += 2
             self._at_line_start = True

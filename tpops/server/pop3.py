@@ -17,7 +17,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tpops.coroutines import run
+from tpops.coroutines import run, run_then
 from tpops.errors import CommandError, LimitReached, RemoveFailed, StorageError, TpopsError
 from tpops.interfaces import ITicket
 from tpops.mailbox.view import Mailbox
@@ -135,7 +135,7 @@ class POP3Server(Connection):
     def _run(self, command: Coroutine[Deferred[Any], Any, None]) -> None:
         """Carry out a command that may have to wait; lines behind it wait with it."""
         self.busy = self.timer.busy = True
-        run(command).addBoth(self._done)
+        run_then(command, self._done)
 
     def _done(self, result: object) -> None:
         self.busy = self.timer.busy = False
