@@ -116,6 +116,8 @@ class MaildirDriver:
         try:
             listing = self.listings.current(maildir)
             if listing is None:
+                if self.options.create:
+                    await self._run_in_thread(create, maildir)
                 listing = await self._run_in_thread(
                     self.listings.refresh, maildir, lock, self.listings.cache.get(maildir)
                 )
@@ -154,18 +156,25 @@ class MaildirDriver:
 
 
 def create(maildir: bytes) -> None:
-    """Make a Maildir and the directories above it, for its owner alone; what is there already stays as it is."""
+    """
+    Make a Maildir and the directories above it, for its owner alone; what is there already stays as it is.
+
+    Made by root, they belong to the owner of the directory that they are in.
+    """
     missing = []
     path = maildir.rstrip(b"/")
     while not os.path.isdir(path):
         missing.append(path)
         path = os.path.dirname(path)
+    owner = os.stat(path)
     for directory in (*reversed(missing), maildir + b"tmp", maildir + b"new", maildir + b"cur"):
         try:
             os.mkdir(directory, 0o700)
         except FileExistsError:
             # Somebody else was faster, or it is no directory, which shows when it is read.
             continue
+        if os.geteuid() == 0:
+            os.chown(directory, owner.st_uid, owner.st_gid)
 
 
 def _as_storage_error(problem: OSError, maildir: bytes) -> StorageError:

@@ -117,7 +117,7 @@ def _merge(
     settings: Settings,
 ) -> list[Entry]:
     """Entries of everything that was found, and of what was known in the directories that did not change."""
-    listed = {(directory, name) for directory, there in found.items() for name in there}
+    listed = {(directory, name) for directory, there in found.items() for name in there} if old else set()
     entries = [one for one in old if one.directory not in found or one.place in listed]
     kept = {one.place for one in entries}
     fresh = {directory: [name for name in there if (directory, name) not in kept] for directory, there in found.items()}

@@ -49,6 +49,7 @@ class MaildirSession:
         "_lock",
         "_maildir",
         "_mark_seen",
+        "_moved",
         "_run_in_thread",
         "_stamp",
         "messages",
@@ -72,6 +73,7 @@ class MaildirSession:
         self._exact = sizes == EXACT
         self._mark_seen = mark_seen
         self._corrections: dict[int, int] | None = None
+        self._moved: dict[int, Place] | None = None
 
     async def open(self, number: int) -> IStoredMessage:
         """See L{IMaildrop.open}."""
@@ -79,10 +81,7 @@ class MaildirSession:
             try:
                 descriptor = os.open(self._path(number), OPEN_FLAGS)
             except FileNotFoundError:
-                found: dict[int, Place] = await self._run_in_thread(self._find, (number,))
-                if number not in found:
-                    raise
-                descriptor = os.open(self._path_of(found[number]), OPEN_FLAGS)
+                descriptor = os.open(self._path_of(await self._search(number)), OPEN_FLAGS)
         except FileNotFoundError as gone:
             raise MessageVanished(str(gone)) from gone
         except OSError as problem:
@@ -140,7 +139,23 @@ class MaildirSession:
             raise PermissionError(errno.EPERM, "not a file name", os.fsdecode(place[1]))
         return self._maildir + DIRECTORIES[place[0]] + place[1]
 
+    async def _search(self, number: int) -> Place:
+        """
+        Where a message's file is now that it is not where it was.
+
+        Who renames one file often renames them all, so one search finds every message's.
+
+        @raise FileNotFoundError: when it is nowhere
+        """
+        self._moved = await self._run_in_thread(self._find, range(1, self.messages.count + 1))
+        place = self._moved.get(number)
+        if place is None:
+            raise FileNotFoundError(errno.ENOENT, "message is gone", os.fsdecode(self._path(number)))
+        return place
+
     def _place(self, number: int) -> Place:
+        if self._moved is not None and number in self._moved:
+            return self._moved[number]
         return name_of(self.messages.place(number), self.messages.unique_id(number))
 
     def _each(self, numbers: Collection[int], act: Callable[[bytes], None]) -> dict[int, str]:
@@ -190,14 +205,8 @@ class MaildirSession:
         for number, base in bases.items():
             places = there[base]
             if number in shared:
-                others = [other for other in shared[number] if other != number]
-                place = choose(
-                    self._maildir,
-                    self.messages.unique_id(number),
-                    [self.messages.unique_id(other) for other in others],
-                    places,
-                    [self._place(other) for other in others],
-                )
+                others = {self.messages.unique_id(one): self._place(one) for one in shared[number] if one != number}
+                place = choose(self._maildir, self.messages.unique_id(number), others, places)
             else:
                 place = next(reversed(places), None)
             if place is not None:

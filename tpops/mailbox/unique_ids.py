@@ -5,8 +5,8 @@ Purpose: the unique-id is the file's base name, what comes before the first ':',
 have it: it does not change when flags do, when other messages go, or when an index is lost.
 Exceptions: a base name that is no unique-id (over 70 octets, or octets outside 0x21-0x7E) is replaced by a hash of
 it; of two files with the same base name, one (the one that had it, else the older) has it as its unique-id and the
-other a hash of base name and inode; the file C{tpops_uidl} of TPOPS 0.6.4 (lines C{filename TAB unique-id}) overrides,
-where it is switched on.
+other a hash of base name, inode and time; the file C{tpops_uidl} of TPOPS 0.6.4 (lines C{filename TAB unique-id})
+overrides, where it is switched on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import hashlib
 import re
 
 MAP_FILE = b"tpops_uidl"
+
+#: What tells a file from others whatever its name is: inode and mtime_ns; the inode alone may be used again.
+FileMark = tuple[int, int]
 
 _VALID = re.compile(rb"[\x21-\x7e]{1,70}")
 _HASH = re.compile(rb"[0-9a-f]{40}")
@@ -38,9 +41,9 @@ def from_base(base: bytes) -> bytes:
     return base if valid(base) else _hash(base)
 
 
-def from_twin(base: bytes, inode: int, nth: int = 0) -> bytes:
+def from_twin(base: bytes, file: FileMark, nth: int = 0) -> bytes:
     """The unique-id of a file whose base name another file has, too; C{nth} tells hard links of one inode apart."""
-    return _hash(b"%s/%d/%d" % (base, inode, nth))
+    return _hash(b"%s/%d/%d/%d" % (base, *file, nth))
 
 
 def may_be_twin(unique_id: bytes, base: bytes) -> bool:
@@ -48,9 +51,9 @@ def may_be_twin(unique_id: bytes, base: bytes) -> bool:
     return _HASH.fullmatch(unique_id) is not None and unique_id != from_base(base)
 
 
-def is_twin(unique_id: bytes, base: bytes, inode: int) -> bool:
+def is_twin(unique_id: bytes, base: bytes, file: FileMark) -> bool:
     """Whether L{from_twin} made the unique-id of this file."""
-    return may_be_twin(unique_id, base) and any(unique_id == from_twin(base, inode, nth) for nth in range(_MOST_LINKS))
+    return may_be_twin(unique_id, base) and any(unique_id == from_twin(base, file, nth) for nth in range(_MOST_LINKS))
 
 
 def parse_map(text: bytes) -> dict[bytes, bytes]:
