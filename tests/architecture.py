@@ -22,7 +22,9 @@ from pathlib import Path
 
 import attrs
 
-CORE_MODULES = frozenset(("tpops", "tpops.model", "tpops.errors", "tpops.interfaces", "tpops.coroutines", "tpops.mailbox.view"))
+CORE_MODULES = frozenset(
+    ("tpops", "tpops.model", "tpops.errors", "tpops.interfaces", "tpops.coroutines", "tpops.mailbox.view")
+)
 PARTS = frozenset(("mailbox", "cred", "policy", "events", "config", "db"))
 ROOTS = frozenset(("service", "tap", "process", "delivery", "admin", "postfix"))
 

@@ -41,6 +41,7 @@ PLAIN: dict[str, bytes] = {
     "empty-body": _message("empty-body", b"\n"),
     "from": _message("from", b"\nFrom the first line\n>From the second\nFrom ann Thu Jan  1 00:00:00 1970\n"),
     "folded": _message("folded", b"\nx\n", b"X-Folded: one\n two\n\tthree\n"),
+    "5000-octets": _message("5000-octets", b"\n" + b"." * 5000 + b"\n" + b"z" * 998 + b"\n"),
     "attachment": _message("attachment", _attachment(3 * 1024 * 1024 * 3 // 4)),
 }
 

@@ -54,7 +54,7 @@ class Wire:
     def line(self) -> bytes:
         """The next line without its CRLF; an error at the end of the connection."""
         while (found := self._unread.find(b"\r\n")) < 0:
-            self._more()
+            self.more()
         line = bytes(self._unread[:found])
         del self._unread[: found + 2]
         return line
@@ -76,7 +76,7 @@ class Wire:
         searched = 0
         while (found := self._unread.find(b"\r\n.\r\n", searched)) < 0:
             searched = max(0, len(self._unread) - 4)
-            self._more()
+            self.more()
         body = bytes(self._unread[: found + 2])
         del self._unread[: found + 5]
         return body
@@ -99,7 +99,7 @@ class Wire:
         """Everything until the server closes, in good order or with a reset."""
         try:
             while True:
-                self._more()
+                self.more()
         except (EOFError, ConnectionResetError):
             rest = bytes(self._unread)
             self._unread.clear()
@@ -118,13 +118,15 @@ class Wire:
         """Say nothing more, and still read."""
         self.socket.shutdown(socket.SHUT_WR)
 
-    def _peek(self, octets: int) -> bytes:
-        while len(self._unread) < octets:
-            self._more()
-        return bytes(self._unread[:octets])
-
-    def _more(self) -> None:
-        octets = self.socket.recv(1 << 20)
+    def more(self, most: int = 1 << 20) -> int:
+        """Take something from the socket, for the other methods to give out; says how much."""
+        octets = self.socket.recv(most)
         if not octets:
             raise EOFError(f"the server has closed; unread: {bytes(self._unread[:200])!r}")
         self._unread += octets
+        return len(octets)
+
+    def _peek(self, octets: int) -> bytes:
+        while len(self._unread) < octets:
+            self.more()
+        return bytes(self._unread[:octets])
