@@ -9,6 +9,7 @@ Order of stop: close the listeners, close the sessions without deleting anything
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import time
@@ -41,7 +42,7 @@ from tpops.policy.limits import Limits
 from tpops.process import privileges
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.sasl import Plain
-from tpops.server.listeners import Listener, listen
+from tpops.server.listeners import Listener, listen, where
 from tpops.server.options import ServerOptions
 from tpops.server.shared import Shared
 
@@ -106,7 +107,7 @@ class POP3Service(Service):
         gc.set_threshold(_COLLECT_AFTER, 20, 20)
         signal.signal(signal.SIGHUP, self._reopen_logs)
         for port in self.ports:
-            _log.info("ready on {host}", event="ready", host=str(port.getHost()))
+            _log.info("ready on {where}", event="ready", where=where(port.getHost()))
 
     def stopService(self) -> Deferred[Any]:
         """Stop without removing anything that no QUIT asked for."""
@@ -236,11 +237,13 @@ class POP3Service(Service):
 
 def _stop_now(problem: ConfigError) -> None:
     """The service cannot start: say why where the operator looks, and end."""
-    # sys.stderr is the log by now, which may be a file that nobody looks at.
-    terminal = sys.__stderr__
     for line in problem.problems:
         _log.critical("{problem}", problem=line)
-        if terminal is not None:
-            terminal.write(f"tpops: {line}\n")
-            terminal.flush()
+    # sys.stderr is the log by now, which may be a file that nobody looks at.
+    terminal = sys.__stderr__
+    if terminal is None or os.fstat(terminal.fileno()).st_rdev == os.stat(os.devnull).st_rdev:
+        # In the background: twistd tells an error, and only an error, to whoever started it.
+        raise problem
+    terminal.write("".join(f"tpops: {line}\n" for line in problem.problems))
+    terminal.flush()
     raise SystemExit(1)

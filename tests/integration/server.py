@@ -201,7 +201,7 @@ class RunningServer:
                 raise AssertionError(f"the server has ended: {self.output()}")
             time.sleep(0.01)
         for listen, address in zip(self.configuration["listen"], ready, strict=True):
-            port = re.search(r"port=(\d+)", address)
+            port = re.fullmatch(r"(?!unix:).*:(\d+)", address)
             if port:
                 listen["port"] = int(port[1])
         self.port = self.configuration["listen"][0].get("port", 0)

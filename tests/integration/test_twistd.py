@@ -79,13 +79,24 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(launched.wait(60), 0, server.output())
         pid = int(wait_until(lambda: pid_file.exists() and pid_file.read_text()))
         self.addCleanup(self.kill, pid)
-        ready = wait_until(lambda: re.search(r"ready on .*port=(\d+)", log_file.read_text()))
+        ready = wait_until(lambda: re.search(r"ready on .*:(\d+)", log_file.read_text()))
         server.port = int(ready[1])
         self.check_serves(server)
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not pid_file.exists(), "the process id is removed")
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the daemon is gone")
         self.assertIn("Server Shut Down.", log_file.read_text())
+
+    def test_daemon_that_cannot_start_says_why(self) -> None:
+        """Promise: also in the background the reason gets to the terminal, and no process id is left."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            server = self.server(listen=[{"address": "127.0.0.1", "port": taken.getsockname()[1]}])
+            pid_file = server.directory / "tpops.pid"
+            arguments = ("--pidfile", str(pid_file), "--logfile", str(server.directory / "twistd.log"))
+            launched = server.launch(*arguments, "tpops", "--config", str(server.configuration_file))
+            self.assertNotEqual(launched.wait(60), 0)
+        self.assertIn("cannot listen on 127.0.0.1:", server.output())
+        self.assertFalse(pid_file.exists())
 
     def kill(self, pid: int) -> None:
         """End a daemon that a failed test left behind."""

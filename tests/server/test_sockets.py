@@ -9,6 +9,7 @@ import tempfile
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import ClientFactory, Protocol
@@ -18,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.server.harness import GREETING, LOGIN, Harness
 from tpops.errors import ConfigError
-from tpops.server.listeners import Listener, listen
+from tpops.server.listeners import Listener, listen, where
 from tpops.server.transport import TCPServer
 
 
@@ -159,6 +160,24 @@ class TransportTests(SynchronousTestCase):
                 self.transport.doWrite()
         self.assertEqual(heard, first + second)
 
+    def test_knows_what_the_client_has_not_taken(self) -> None:
+        """The kernel's buffer and ours together; it shrinks with every octet that is read."""
+        self.assertEqual(self.transport.unsent(), 0)
+        self.transport.write(b"a" * 4000000)
+        before = self.transport.unsent()
+        self.assertGreater(before, 3000000)
+        while self.peer.recv(1 << 16, socket.MSG_PEEK) and self.transport.unsent() == before:
+            self.peer.recv(1 << 16)
+        self.assertLess(self.transport.unsent(), before)
+
+    def test_unknown_kernel_buffer_counts_as_empty(self) -> None:
+        """A descriptor that cannot be asked."""
+        real, self.transport.fileno = self.transport.fileno, lambda: 999999
+        try:
+            self.assertEqual(self.transport.unsent(), 0)
+        finally:
+            self.transport.fileno = real
+
     def test_nothing_is_taken_from_a_full_socket(self) -> None:
         """A write that finds no room at all is kept whole."""
         self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -254,3 +273,9 @@ class ListenerTests(ShortPaths):
         self.assertEqual(str(Listener("::1", 995)), "[::1]:995")
         self.assertEqual(str(Listener("127.0.0.1")), "127.0.0.1:110")
         self.assertEqual(str(Listener("unix:/x")), "unix:/x")
+        for address, text in (
+            (IPv4Address("TCP", "127.0.0.1", 110), "127.0.0.1:110"),
+            (IPv6Address("TCP", "::1", 110), "[::1]:110"),
+            (UNIXAddress(b"/x"), "unix:/x"),
+        ):
+            self.assertEqual(where(address), text)

@@ -84,6 +84,20 @@ class TimerTests(SynchronousTestCase):
         client.vanish()
         self.assertEqual(harness.events.sessions[-1].reason, "write stalled")
 
+    def test_client_that_reads_slowly_is_not_cut_off(self) -> None:
+        """Any octet that it takes counts, even when the transport has no room for more yet."""
+        harness = Harness(write_timeout_seconds=50)
+        client = harness.logged_in()
+        left = [1000000]
+        client.transport.unsent = lambda: left[0]
+        client.server.pauseProducing()
+        for _ in range(5):
+            left[0] -= 1
+            harness.clock.advance(51)
+            self.assertFalse(client.closed)
+        harness.clock.advance(51)
+        self.assertTrue(client.closed)
+
     def test_client_that_does_not_read_the_last_reply_is_cut_off(self) -> None:
         """A connection that we have closed does not stay because of it."""
         harness = Harness(write_timeout_seconds=50)

@@ -62,6 +62,7 @@ class Connection(pop3.POP3):
     _input = b""
     _at = 0
     _unsent = 0
+    _left: int | None = None
 
     def __init__(self, shared: Shared, peer: Peer) -> None:
         self.shared = shared
@@ -216,6 +217,7 @@ class Connection(pop3.POP3):
     def pauseProducing(self) -> None:
         """IPushProducer: the transport's buffer is full."""
         self.paused = True
+        self._left = self._octets_left()
         self.timer.stalled()
 
     def resumeProducing(self) -> None:
@@ -259,10 +261,24 @@ class Connection(pop3.POP3):
 
     def _expired(self, limit: str) -> None:
         """A timer has run out: nothing is removed and nothing is said (RFC 1939 section 3)."""
+        if limit == WRITE_STALLED and self._takes_something():
+            self.timer.stalled()
+            self.timer.arm()
+            return
         if self.closing or limit in (WRITE_STALLED, SESSION_LIMIT):
             self.abort(limit)
         else:
             self.close(limit)
+
+    def _takes_something(self) -> bool:
+        """Whether the client has taken anything since this was asked last, however little."""
+        before, self._left = self._left, self._octets_left()
+        return self._left is not None and self._left != before
+
+    def _octets_left(self) -> int | None:
+        """What the client has not taken yet, where the transport can tell."""
+        unsent = getattr(self.transport, "unsent", None)
+        return None if unsent is None else int(unsent())
 
     def stop_waiting(self) -> None:
         """The connection is lost: whoever waits goes on at once, and finds it gone."""

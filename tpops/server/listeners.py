@@ -12,8 +12,9 @@ import socket
 import stat
 
 import attrs
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorFDSet
+from twisted.internet.interfaces import IAddress, IListeningPort, IReactorFDSet
 
 from tpops.errors import ConfigError
 from tpops.server.factory import POP3Factory
@@ -45,9 +46,18 @@ class Listener:
         return self.address.removeprefix("unix:") if self.address.startswith("unix:") else None
 
     def __str__(self) -> str:
-        if self.path is not None:
-            return self.address
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return self.address if self.path is not None else _host_and_port(self.address, self.port)
+
+
+def where(address: IAddress) -> str:
+    """The address of an open listener, for people."""
+    if isinstance(address, IPv4Address | IPv6Address):
+        return _host_and_port(address.host, address.port)
+    return f"unix:{os.fsdecode(getattr(address, 'name', b'') or b'')}"
+
+
+def _host_and_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def listen(listener: Listener, shared: Shared, reactor: IReactorFDSet) -> IListeningPort:

@@ -9,7 +9,10 @@ connections with TLS.  Measured: see docs/performance.md.
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import struct
+import termios
 from typing import Any
 
 from twisted.internet import main, tcp, unix
@@ -55,6 +58,14 @@ class SendsAtOnce(tcp.Server):
             self.disconnecting = True
         else:
             super().loseConnection()
+
+    def unsent(self) -> int:
+        """Octets that were written and that the client's machine has not taken yet, in our buffer and the kernel's."""
+        try:
+            (queued,) = struct.unpack("i", fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, bytes(4)))
+        except OSError:
+            queued = 0
+        return len(self.dataBuffer) - self.offset + self._tempDataLen + int(queued)
 
     def readConnectionLost(self, reason: Failure) -> None:
         """The client's end of file; or, when we have closed, the end."""
