@@ -228,6 +228,7 @@ class AdmissionTests(SynchronousTestCase):
         client.say(b"RETR 1\r\nTOP 2 0\r\nDELE 2\r\nQUIT\r\n")
         client.vanish()
         self.assertEqual(harness.events.kinds.count("disconnect"), 2)
+        self.assertNotIn("limit", harness.events.kinds)
         session = harness.events.sessions[-1]
         self.assertEqual(
             (session.user, session.reason, session.messages_at_login, session.octets_at_login), ("joe", "quit", 2, 35)

@@ -16,6 +16,7 @@ class TimerTests(SynchronousTestCase):
         self.assertTrue(client.closed)
         client.vanish()
         self.assertEqual(harness.events.sessions[-1].reason, reason)
+        self.assertEqual(harness.events.details[harness.events.kinds.index("limit")], reason)
         self.assertEqual(harness.clock.getDelayedCalls(), [])
 
     def test_login_phase_is_limited(self) -> None:

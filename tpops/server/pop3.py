@@ -25,9 +25,15 @@ from tpops.protocol import replies
 from tpops.protocol.actions import Action, Close, Commit, Listing, Login, LoginByDigest, Retrieve, StartTLS
 from tpops.server.connection import Connection
 from tpops.server.login import Logout, log_in
+from tpops.server.timers import IDLE, LOGIN_TIMEOUT, SESSION_LIMIT, WRITE_STALLED
 from tpops.server.transfer import send_listing, send_message
 
 _log = Logger()
+
+#: Ends of a session that one of our limits brought about.
+_LIMITS = frozenset(
+    (LOGIN_TIMEOUT, IDLE, SESSION_LIMIT, WRITE_STALLED, "line too long", "too many errors", "authentication failed")
+)
 
 
 class POP3Server(Connection):
@@ -84,6 +90,8 @@ class POP3Server(Connection):
         if self._logout is not None:
             run(self._log_out()).addErrback(self._log_failure)
         self.session.ended_at = self.shared.epoch()
+        if self.session.reason in _LIMITS:
+            self.shared.events.emit("limit", self.session, self.session.reason)
         if self.session.user is not None:
             self.shared.events.emit("logout", self.session, self.session.reason)
         self.shared.events.emit("disconnect", self.session, self.session.reason)
