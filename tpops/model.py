@@ -69,8 +69,10 @@ class Session:
     @ivar octets_at_login: their octets
     @ivar messages_left: messages after the session's deletions
     @ivar octets_left: their octets
+    @ivar tls: version and cipher of TLS, "" without
     @ivar reason: why the session ended, one of: quit, client closed, idle, login timeout, session limit,
-        write stalled, line too long, authentication failed, too many errors, refused, server shutdown, error
+        write stalled, line too long, authentication failed, too many errors, TLS handshake failed, refused,
+        server shutdown, error
     """
 
     peer: Peer
@@ -89,6 +91,7 @@ class Session:
     top_octets: int = 0
     dele_count: int = 0
     login_failures: int = 0
+    tls: str = ""
     reason: str = ""
 
 

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import time
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -42,7 +41,9 @@ from tpops.policy.limits import Limits
 from tpops.process import privileges
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.sasl import Plain
+from tpops.server.certificates import Certificates
 from tpops.server.listeners import Listener, listen, where
+from tpops.server.offers import Offers
 from tpops.server.options import ServerOptions
 from tpops.server.shared import Shared
 
@@ -88,7 +89,7 @@ class POP3Service(Service):
         """Bind every listener, then give up rights; ends the process with a clear message when that fails."""
         try:
             for one in self.config.listen:
-                listener = Listener(one.address, one.port, one.backlog, int(one.mode, 8))
+                listener = Listener(one.address, one.port, one.backlog, int(one.mode, 8), self.config.tls_mode(one))
                 self.ports.append(listen(listener, self._shared, self._reactor))
             if self._identity is not None:
                 privileges.become(self._identity)
@@ -151,7 +152,6 @@ class POP3Service(Service):
         checker = OrderedChecker(self._sources, login_names, verifier)
         limiter = self._limiter()
         portal = Portal(Realm(checker, self._maildrops(run_in_thread), limiter.login_delay), [checker])
-        offer = self._offer()
         protocol = config.protocol
         return Shared(
             portal=portal,
@@ -159,8 +159,8 @@ class POP3Service(Service):
             events=self._bus,
             clock=self._reactor,
             epoch=time.time,
-            offer=offer,
-            offer_with_tls=offer,
+            offers=self._offers(),
+            tls_context=self._certificates(),
             options=ServerOptions(
                 auth_tries=protocol.auth_tries,
                 login_timeout_seconds=protocol.login_timeout_seconds,
@@ -175,13 +175,24 @@ class POP3Service(Service):
             hostname=config.server.hostname,
         )
 
-    def _offer(self) -> Offer:
-        return Offer(
-            greeting=self.config.protocol.greeting,
+    def _offers(self, apop: bool = False) -> Offers:
+        protocol = self.config.protocol
+        base = Offer(
+            apop=apop,
+            greeting=protocol.greeting,
             mechanisms={b"PLAIN": Plain},
-            last=self.config.protocol.last,
+            last=protocol.last,
             login_delay=round(self.config.limits.login_delay_seconds),
             implementation=implementation(),
+        )
+        return Offers(base, protocol.plaintext, protocol.plaintext_networks)
+
+    def _certificates(self) -> Certificates | None:
+        tls = self.config.tls
+        return (
+            Certificates(tls.certificate, tls.private_key, tls.minimum, self._reactor.seconds)
+            if tls.certificate
+            else None
         )
 
     def _limiter(self) -> Limits:
@@ -221,7 +232,7 @@ class POP3Service(Service):
     def _offer_apop(self) -> None:
         """APOP needs secrets that are stored as they are; it is offered where some source has any."""
         if any(source.holds_secrets() for source in self._sources):
-            self._shared.offer = replace(self._shared.offer, apop=True)
+            self._shared.offers = self._offers(apop=True)
 
     def _open_logs(self) -> None:
         self._bus.add(ProcessLog(self.config.log.level == "debug"))

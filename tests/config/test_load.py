@@ -167,7 +167,7 @@ class BadTests(LoadCase):
         (problem,) = self.problems('hostnam = "x"\n')
         self.assertIn("server.hostname", problem)
         (problem,) = self.problems('qqq = "x"\n')
-        self.assertIn("known are server, listen", problem)
+        self.assertIn("known are server, tls, listen", problem)
 
     def test_secret_values_are_not_shown(self) -> None:
         """A key that the schema calls secret is told without its value."""

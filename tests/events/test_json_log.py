@@ -74,6 +74,7 @@ class JSONLogTests(SynchronousTestCase):
         """Promise: the last line of a session says why it ended and what was done."""
         done = {
             "reason": "quit",
+            "tls": "",
             "retr_count": 1,
             "retr_octets": 2,
             "top_count": 3,

@@ -8,7 +8,6 @@ import poplib
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -25,9 +24,8 @@ from twisted.trial.unittest import TestCase
 from tests.integration.server import temporary
 from tests.integration.wire import ANSWER_SECONDS, Wire
 from tests.server.harness import Harness
-from tpops.protocol.capabilities import Offer
-from tpops.protocol.sasl import Plain
 from tpops.server.listeners import Listener, listen
+from tpops.server.offers import OPTIONAL
 
 
 @cache
@@ -63,17 +61,15 @@ class StartTLSTests(TestCase):
         self.big = b"Subject: big\n\n" + b".dots and 76 other octets".ljust(99, b"x") * 200_000 + b"\n"
         self.harness = Harness(
             messages={b"small": b"Subject: small\n\n.\nx\n", b"big": self.big.replace(b"xx.", b"x\n.")},
-            offer=Offer(mechanisms={b"PLAIN": Plain}, stls=True),
             limits={"auth_delay_seconds": 0.05},
         )
         shared = self.harness.shared
         shared.clock = reactor
-        shared.offer_with_tls = replace(shared.offer, stls=False)
         files = [str(temporary(self) / "pem") for _ in range(2)]
         for path, pem in zip(files, certificate(), strict=True):
             Path(path).write_text(pem)
         shared.tls_context = DefaultOpenSSLContextFactory(files[1], files[0], sslmethod=SSL.TLS_METHOD)
-        port = listen(Listener("127.0.0.1", 0), shared, reactor)
+        port = listen(Listener("127.0.0.1", 0, tls=OPTIONAL), shared, reactor)
         self.addCleanup(port.stopListening)
         self.port = port.getHost().port
         self.client = ssl.create_default_context(cadata=certificate()[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -25,6 +24,7 @@ from tpops.policy.limits import Limits
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.sasl import Plain
 from tpops.server.factory import POP3Factory
+from tpops.server.offers import ALWAYS, OFF, Offers
 from tpops.server.options import ServerOptions
 from tpops.server.pop3 import POP3Server
 from tpops.server.shared import Shared
@@ -147,6 +147,9 @@ class Harness:
         driver: Any = None,
         offer: Offer | None = None,
         limits: dict[str, Any] | None = None,
+        tls: str = OFF,
+        plaintext: str = ALWAYS,
+        networks: tuple[str, ...] = (),
         **options: Any,
     ) -> None:
         self.clock = Clock()
@@ -167,12 +170,12 @@ class Harness:
             events=self.events,
             clock=self.clock,
             epoch=self.clock.seconds,
-            offer=offer,
-            offer_with_tls=replace(offer, stls=False),
+            offers=Offers(offer, plaintext, networks),
             options=ServerOptions(**options),
             hostname="host.example",
         )
         self.factory = POP3Factory(self.shared)
+        self.factory.tls = tls
 
     def connect(self, greeted: bool = True) -> Client:
         """A new connection; its greeting is taken off."""

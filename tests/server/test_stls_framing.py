@@ -5,14 +5,14 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.harness import LOGIN, Client, Harness
-from tpops.protocol.capabilities import Offer
+from tpops.server.offers import OPTIONAL
 
 
 class StartTLSTests(SynchronousTestCase):
     """What happens around the switch."""
 
     def setUp(self) -> None:
-        self.harness = Harness(offer=Offer(stls=True))
+        self.harness = Harness(tls=OPTIONAL)
         self.harness.shared.tls_context = self.context = object()
 
     def client(self) -> tuple[Client, list[object]]:

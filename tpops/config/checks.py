@@ -47,6 +47,11 @@ def listen_address(value: str, info: ValidationInfo) -> str:
         raise ValueError('must be an IP address such as "127.0.0.1", "::" or "0.0.0.0", or "unix:/path"') from None
 
 
+def is_local(address: str) -> bool:
+    """Whether only programs on this machine get to a listener."""
+    return address.startswith("unix:") or ipaddress.ip_address(address).is_loopback
+
+
 def octal_mode(value: str) -> str:
     """File permissions in octal."""
     if not re.fullmatch(r"0?[0-7]{3}", value):

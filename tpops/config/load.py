@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 from pydantic import BaseModel, ValidationError
 
-from tpops.config import positions
+from tpops.config import checks, positions
 from tpops.config.model_walk import Tables, effective, label, secret, tables
 from tpops.config.positions import Path
 from tpops.config.schema import Config
@@ -176,5 +176,12 @@ def _warnings(config: Config, uid: int) -> Iterator[str]:
         yield f"protocol.idle_timeout_seconds is {idle:g}; RFC 1939 section 3 asks for at least {RFC_IDLE_SECONDS}"
     if config.maildir.sizes != "exact":
         yield f'maildir.sizes is "{config.maildir.sizes}"; sizes that clients see are not exact as RFC 1939 asks'
+    if config.protocol.plaintext in ("tls", "networks"):
+        for one in config.listen:
+            if config.tls_mode(one) == "off" and not checks.is_local(one.address):
+                yield (
+                    f"{one.where} has no TLS: clients there cannot log in, but from protocol.plaintext_networks "
+                    '(set tls.certificate, or protocol.plaintext = "always")'
+                )
     if uid == 0 and not config.server.user:
         yield "server.user is not set; started as root, tpops would serve as root"

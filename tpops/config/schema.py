@@ -86,7 +86,23 @@ class Listen(Section):
         AfterValidator(checks.listen_address),
         key('IP address ("0.0.0.0" and "::" are all of the machine), or "unix:" and the path of a socket.'),
     ] = "127.0.0.1"
-    port: Annotated[int, key("TCP port; not for UNIX sockets. 0 takes any free port.", ge=0, le=65535)] = 110
+    tls: Annotated[
+        Literal["auto", "off", "optional", "required", "implicit"],
+        key(
+            '"optional" offers STLS, "required" lets nobody log in without it, "implicit" is TLS from the first octet '
+            '(RFC 8314); "auto" is "optional" where `tls.certificate` is set, else "off".'
+        ),
+    ] = "auto"
+    port: Annotated[
+        int,
+        key(
+            "TCP port; not for UNIX sockets. 0 takes any free port.",
+            shown="110, with implicit TLS 995",
+            example="110",
+            ge=0,
+            le=65535,
+        ),
+    ] = Field(default_factory=lambda data: 995 if data.get("tls") == "implicit" else 110)
     mode: Annotated[
         str, AfterValidator(checks.octal_mode), key("Permissions of a UNIX socket, in octal; not for TCP.")
     ] = "0660"
@@ -109,9 +125,42 @@ class Listen(Section):
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
+class TLS(Section):
+    """Certificates for STLS and implicit TLS."""
+
+    certificate: Annotated[
+        PathText,
+        key(
+            "PEM file with the certificate and its chain, or a directory of such files (each with its key), from which "
+            'the name that a client asks for chooses; "" is no TLS. Renewed files are used without a restart.',
+            example='"/etc/letsencrypt/live/mail.example.org/fullchain.pem"',
+        ),
+    ] = ""
+    private_key: Annotated[
+        PathText,
+        key(
+            'PEM file of the private key; "" where it is in the certificate\'s file.',
+            example='"/etc/letsencrypt/live/mail.example.org/privkey.pem"',
+        ),
+    ] = ""
+    minimum: Annotated[Literal["1.2", "1.3"], key("Lowest version of TLS.")] = "1.2"
+
+
 class Protocol(Section):
     """What clients may do and how long they may take."""
 
+    plaintext: Annotated[
+        Literal["never", "tls", "networks", "always"],
+        key(
+            "Who may send a password as it is: nobody, whoever has TLS on, also `plaintext_networks` without TLS, or "
+            "everybody. UNIX sockets count as a network of their own that may."
+        ),
+    ] = "networks"
+    plaintext_networks: Annotated[
+        tuple[Network, ...],
+        Field(strict=False),
+        key("Networks (CIDR) whose clients need no TLS.", example='["127.0.0.0/8", "::1/128", "192.0.2.0/24"]'),
+    ] = ("127.0.0.0/8", "::1/128")
     auth_tries: Annotated[int, key("Failed logins on one connection until it is closed.", ge=1)] = 3
     auth_delay_seconds: Annotated[
         float, key("How long a failed login takes at least, seen by the client.", ge=0, le=60)
@@ -282,6 +331,7 @@ class Config(Section):
     """The whole configuration."""
 
     server: Server = Field(default_factory=Server)
+    tls: TLS = TLS()
     listen: Annotated[tuple[Listen, ...], Field(strict=False, min_length=1)] = (Listen(),)
     protocol: Protocol = Protocol()
     limits: Limits = Limits()
@@ -296,9 +346,19 @@ class Config(Section):
 
     @field_validator("listen")
     @classmethod
-    def _listeners_differ(cls, value: tuple[Listen, ...]) -> tuple[Listen, ...]:
+    def _listeners_differ(cls, value: tuple[Listen, ...], info: ValidationInfo) -> tuple[Listen, ...]:
+        tls = info.data.get("tls")
+        wanting = [one.where for one in value if one.tls not in ("auto", "off")]
+        if wanting and isinstance(tls, TLS) and not tls.certificate:
+            raise ValueError(f"wants TLS at {wanting[0]}, and tls.certificate is not set")
         _no_duplicates([listener.where for listener in value if listener.port], "names an address twice:")
         return value
+
+    def tls_mode(self, listen: Listen) -> str:
+        """The TLS mode of a listener, with "auto" resolved."""
+        if listen.tls == "auto":
+            return "optional" if self.tls.certificate else "off"
+        return listen.tls
 
     @field_validator("accounts")
     @classmethod

@@ -70,6 +70,7 @@ def _closing(session: Session) -> dict[str, str | int]:
     """What was done in a session that ended."""
     return {
         "reason": session.reason,
+        "tls": session.tls,
         "retr_count": session.retr_count,
         "retr_octets": session.retr_octets,
         "top_count": session.top_count,

@@ -83,8 +83,9 @@ class Conversation:
         self.state = Transaction(self, mailbox)
 
     def tls_started(self, offer: Offer) -> None:
-        """Nothing of the plaintext conversation is kept (RFC 2595 section 4)."""
+        """Nothing of the plaintext conversation is kept, the APOP timestamp neither (RFC 2595 section 4)."""
         self.offer = offer
+        self.stamp = None
         self.utf8 = False
         self.language = b"i-default"
         self.state = Authorization(self)

@@ -41,6 +41,7 @@ class Connection(pop3.POP3):
     @ivar shared: what all connections of a factory have in common
     @ivar session: what is known of this connection
     @ivar conversation: its protocol state
+    @ivar tls: the listener's TLS mode, see L{tpops.server.offers}
     @ivar busy: a command is being carried out that has to wait
     @ivar gone: the connection is lost
     @ivar paused: the client does not take what is sent; nothing more is produced
@@ -64,10 +65,12 @@ class Connection(pop3.POP3):
     _unsent = 0
     _left: int | None = None
 
-    def __init__(self, shared: Shared, peer: Peer) -> None:
+    def __init__(self, shared: Shared, peer: Peer, tls: str) -> None:
         self.shared = shared
+        self.tls = tls
         self.session = Session(peer, shared.epoch())
-        self.conversation = Conversation(shared.offer, shared.stamp() if shared.offer.apop else None)
+        offer = shared.offers.at_first(peer.host, tls)
+        self.conversation = Conversation(offer, shared.stamp() if offer.apop else None)
         self.timer = ConnectionTimer(shared.clock, shared.options, self._expired)
         self._output: list[bytes] = []
 

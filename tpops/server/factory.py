@@ -17,6 +17,7 @@ from twisted.mail.interfaces import IServerFactoryPOP3
 from zope.interface import implementer
 
 from tpops.model import Peer
+from tpops.server.offers import OFF
 from tpops.server.pop3 import POP3Server
 from tpops.server.shared import Shared
 
@@ -27,10 +28,12 @@ class POP3Factory(protocols.POP3Factory):
     See the module.
 
     @ivar shared: what its connections share
+    @ivar tls: the listener's TLS mode, see L{tpops.server.offers}
     @ivar local: address and port at which all its clients arrive; "" when there are several
     """
 
     local: tuple[str, int] = ("", 0)
+    tls: str = OFF
 
     noisy = False
     #: IServerFactoryPOP3: SASL mechanisms as Twisted's server would list them; ours are in the offer.
@@ -51,18 +54,18 @@ class POP3Factory(protocols.POP3Factory):
             *self.local,
             session=f"{self._prefix}{self._sessions:x}",
         )
-        return POP3Server(self.shared, peer)
+        return POP3Server(self.shared, peer, self.tls)
 
     def cap_IMPLEMENTATION(self) -> bytes:
         """IServerFactoryPOP3: what CAPA says after login."""
-        return self.shared.offer.implementation
+        return self.shared.offers.with_tls().implementation
 
     def cap_EXPIRE(self) -> None:
         """IServerFactoryPOP3: messages do not expire."""
 
     def cap_LOGIN_DELAY(self) -> int:
         """IServerFactoryPOP3: seconds between logins."""
-        return self.shared.offer.login_delay
+        return self.shared.offers.with_tls().login_delay
 
     def perUserExpiration(self) -> bool:
         """IServerFactoryPOP3: the same for all."""

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IReactorFDSet
 
 from tpops.errors import ConfigError
 from tpops.server.factory import POP3Factory
+from tpops.server.offers import OFF
 from tpops.server.shared import Shared
 from tpops.server.transport import TCPPort, UNIXPort
 
@@ -32,6 +33,7 @@ class Listener:
     @ivar address: an IPv4 or IPv6 address, or "unix:/path"
     @ivar port: TCP port, 0 for a free one; no meaning for a UNIX socket
     @ivar backlog: connections that may wait to be accepted
+    @ivar tls: when TLS is on, see L{tpops.server.offers}
     @ivar mode: permissions of a UNIX socket
     """
 
@@ -39,6 +41,7 @@ class Listener:
     port: int = 110
     backlog: int = 1024
     mode: int = 0o660
+    tls: str = OFF
 
     @property
     def path(self) -> str | None:
@@ -68,6 +71,7 @@ def listen(listener: Listener, shared: Shared, reactor: IReactorFDSet) -> IListe
     """
     path = listener.path
     factory = POP3Factory(shared)
+    factory.tls = listener.tls
     port: TCPPort | UNIXPort
     if path is not None:
         _remove_stale(path)

@@ -13,9 +13,11 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tpops.coroutines import run, run_then
 from tpops.errors import CommandError, LimitReached, RemoveFailed, StorageError, TpopsError
@@ -25,10 +27,14 @@ from tpops.protocol import replies
 from tpops.protocol.actions import Action, Close, Commit, Listing, Login, LoginByDigest, Retrieve, StartTLS
 from tpops.server.connection import Connection
 from tpops.server.login import Logout, log_in
+from tpops.server.offers import IMPLICIT
 from tpops.server.timers import IDLE, LOGIN_TIMEOUT, SESSION_LIMIT, WRITE_STALLED
 from tpops.server.transfer import send_listing, send_message
 
 _log = Logger()
+
+#: What a session's TLS is while the handshake lasts.
+_PENDING = "handshake"
 
 #: Ends of a session that one of our limits brought about.
 _LIMITS = frozenset(
@@ -36,6 +42,7 @@ _LIMITS = frozenset(
 )
 
 
+@implementer(IHandshakeListener)
 class POP3Server(Connection):
     """
     See the module.
@@ -56,6 +63,8 @@ class POP3Server(Connection):
             self._find_local_address()
         self.shared.connections.add(self)
         self.timer.arm()
+        if self.tls == IMPLICIT:
+            self._handshake()
         self.transport.registerProducer(self, True)
         try:
             self._ticket = self.shared.limiter.admit(self.session.peer)
@@ -76,6 +85,8 @@ class POP3Server(Connection):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Let go of everything; of the maildrop when no command works on it any more."""
+        if self.session.tls == _PENDING:
+            self._tell_handshake_failed(reason)
         self.session.reason = self.session.reason or "client closed"
         if self._ticket is not None:
             self._ticket.release()
@@ -83,6 +94,17 @@ class POP3Server(Connection):
         self.stop_waiting()
         if not was_busy:
             self._end()
+
+    def _tell_handshake_failed(self, reason: Failure) -> None:
+        self.session.tls = ""
+        self.session.reason = self.session.reason or "TLS handshake failed"
+        _log.info(
+            "tls-failed: session {session}, {peer}: {why}",
+            event="tls-failed",
+            session=self.session.peer.session,
+            peer=self.session.peer.host,
+            why=_openssl_reason(reason),
+        )
 
     def _end(self) -> None:
         """The connection is gone and no command runs: the session is over."""
@@ -191,9 +213,18 @@ class POP3Server(Connection):
         self.send(replies.BEGIN_TLS)
         self._flush()
         self.transport.unregisterProducer()
-        self.transport.startTLS(self.shared.tls_context)
+        self._handshake()
         self.transport.registerProducer(self, True)
-        self.conversation.tls_started(self.shared.offer_with_tls)
+        self.conversation.tls_started(self.shared.offers.with_tls())
+
+    def _handshake(self) -> None:
+        self.session.tls = _PENDING
+        self.transport.startTLS(self.shared.tls_context)
+
+    def handshakeCompleted(self) -> None:
+        """IHandshakeListener: TLS is on."""
+        connection = self.transport.getHandle()
+        self.session.tls = f"{connection.get_protocol_version_name()} {connection.get_cipher_name()}"
 
     def logged_in(self, mailbox: Mailbox, logout: Logout) -> None:
         """The portal has given a mailbox; when the client has gone meanwhile, it is given back."""
@@ -203,3 +234,11 @@ class POP3Server(Connection):
         if not self.gone:
             self.timer.login()
             self.conversation.logged_in(mailbox)
+
+
+def _openssl_reason(failure: Failure) -> str:
+    """OpenSSL's words for a failed handshake, or that the client went."""
+    for one in failure.value.args if failure.value is not None else ():
+        if isinstance(one, list) and one:
+            return "; ".join(str(part[-1]) for part in one)
+    return failure.getErrorMessage()

@@ -11,7 +11,7 @@ from twisted.cred.portal import Portal
 from twisted.internet.interfaces import IReactorTime
 
 from tpops.interfaces import IEvents, ILimiter
-from tpops.protocol.capabilities import Offer
+from tpops.server.offers import Offers
 from tpops.server.options import ServerOptions
 
 if TYPE_CHECKING:
@@ -28,11 +28,10 @@ class Shared:
     @ivar events: is told what happens
     @ivar clock: time and timers
     @ivar epoch: seconds since the epoch, for logs
-    @ivar offer: what is possible on a new connection
-    @ivar offer_with_tls: what is possible once TLS is on
+    @ivar offers: what is possible for whom
     @ivar options: limits and timers
     @ivar hostname: our name in APOP timestamps
-    @ivar tls_context: starts TLS for STLS (an IOpenSSLServerConnectionCreator), None without
+    @ivar tls_context: starts TLS (an IOpenSSLServerConnectionCreator), None without a certificate
     @ivar connections: the open connections, and those that are lost while a command still runs
     """
 
@@ -41,8 +40,7 @@ class Shared:
     events: IEvents
     clock: IReactorTime
     epoch: Callable[[], float]
-    offer: Offer
-    offer_with_tls: Offer
+    offers: Offers
     options: ServerOptions
     hostname: str
     tls_context: object | None = None

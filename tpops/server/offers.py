@@ -1,0 +1,86 @@
+"""
+What is offered to whom: with and without TLS, near and far.
+
+Purpose: passwords must not go over the network in the clear unless the operator wants it.  CAPA and what is accepted
+follow from the same L{Offer}, so nothing is announced that would be refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from tpops.protocol.capabilities import Offer
+
+OFF = "off"
+OPTIONAL = "optional"
+REQUIRED = "required"
+IMPLICIT = "implicit"
+
+NEVER = "never"
+TLS = "tls"
+NETWORKS = "networks"
+ALWAYS = "always"
+
+#: SASL mechanisms that send the password itself.
+PLAINTEXT_MECHANISMS = frozenset((b"PLAIN", b"LOGIN"))
+
+
+class Offers:
+    """
+    The offers of one configuration.
+
+    @param base: what could be offered at most
+    @param plaintext: who may send a password: L{NEVER}, L{TLS} (over TLS), L{NETWORKS} (also from these), L{ALWAYS}
+    @param networks: in CIDR notation
+    """
+
+    def __init__(self, base: Offer, plaintext: str, networks: Sequence[str]) -> None:
+        self._base = base
+        self._plaintext = plaintext
+        parsed = [ipaddress.ip_network(one) for one in networks]
+        self._near: Callable[[str], bool] = lru_cache(maxsize=4096)(lambda host: _inside(host, parsed))
+        self._made: dict[tuple[str, bool], Offer] = {}
+
+    def at_first(self, host: str, tls: str) -> Offer:
+        """
+        For a new connection.
+
+        @param host: the client's address; what is no address is a UNIX socket and counts as near
+        @param tls: the listener's mode
+        """
+        if tls == IMPLICIT:
+            return self.with_tls()
+        allowed = self._plaintext == ALWAYS or (self._plaintext == NETWORKS and self._near(host))
+        offer = self._made.get((tls, allowed))
+        if offer is None:
+            offer = self._without_tls(tls, allowed)
+            self._made[tls, allowed] = offer
+        return offer
+
+    def with_tls(self) -> Offer:
+        """Once TLS is on."""
+        return _without_passwords(self._base) if self._plaintext == NEVER else self._base
+
+    def _without_tls(self, tls: str, allowed: bool) -> Offer:
+        offer = self._base if allowed else _without_passwords(self._base)
+        if tls == REQUIRED:
+            offer = replace(offer, plaintext=False, apop=False, mechanisms={})
+        return replace(offer, stls=tls in (OPTIONAL, REQUIRED))
+
+
+def _without_passwords(offer: Offer) -> Offer:
+    mechanisms = {name: start for name, start in offer.mechanisms.items() if name not in PLAINTEXT_MECHANISMS}
+    return replace(offer, plaintext=False, mechanisms=mechanisms)
+
+
+def _inside(host: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return True
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)
