@@ -158,8 +158,12 @@ class ILimiter(Interface):
     def admit(peer: Peer) -> ITicket:
         """Give the connection a place.  @raise LimitReached: when there is none"""
 
-    def failed(peer: Peer, name: bytes) -> float:
-        """A login failed: seconds from its start until the answer may leave."""
+    def failed(peer: Peer, name: bytes, proof: bytes) -> float:
+        """
+        A login failed: seconds from its start until the answer may leave.
+
+        @param proof: the wrong password or digest; it is not kept
+        """
 
     def login_delay(peer: Peer, name: str) -> None:
         """A login is about to succeed.  @raise TooSoon: when the last one was too short a time ago"""

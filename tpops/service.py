@@ -38,6 +38,7 @@ from tpops.events.log_file import LogFile
 from tpops.events.process_log import ProcessLog
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.policy.limits import Limits
+from tpops.policy.penalties import Penalties
 from tpops.process import privileges
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.sasl import Plain
@@ -196,14 +197,14 @@ class POP3Service(Service):
         )
 
     def _limiter(self) -> Limits:
-        limits = self.config.limits
+        limits, protocol = self.config.limits, self.config.protocol
         return Limits(
             limits.connections,
             limits.connections_per_address,
             limits.ipv6_prefix,
             limits.exempt,
             limits.login_delay_seconds,
-            self.config.protocol.auth_delay_seconds,
+            Penalties(protocol.auth_delay_seconds, protocol.auth_delay_max_seconds, self._reactor.seconds),
             self._reactor.seconds,
         )
 

@@ -13,6 +13,7 @@ from tpops.interfaces import ILimiter, ITicket
 from tpops.model import Peer
 from tpops.policy import limits as limits_module
 from tpops.policy.limits import Limits
+from tpops.policy.penalties import Penalties
 
 
 def make(
@@ -22,17 +23,19 @@ def make(
     exempt: tuple[str, ...] = (),
     login_delay_seconds: float = 0,
     auth_delay_seconds: float = 0,
+    auth_delay_max_seconds: float = 0,
     clock: Clock | None = None,
 ) -> Limits:
     """Limits with nothing limited but what the test says."""
+    seconds = (clock or Clock()).seconds
     return Limits(
         connections=connections,
         connections_per_address=connections_per_address,
         ipv6_prefix=ipv6_prefix,
         exempt=exempt,
         login_delay_seconds=login_delay_seconds,
-        auth_delay_seconds=auth_delay_seconds,
-        seconds=(clock or Clock()).seconds,
+        penalties=Penalties(auth_delay_seconds, auth_delay_max_seconds, seconds),
+        seconds=seconds,
     )
 
 
@@ -171,7 +174,7 @@ class ConnectionTests(SynchronousTestCase):
             limits = make(connections_per_address=2, login_delay_seconds=5)
             peer = Peer("192.0.2.1", 40001)
             ticket = limits.admit(peer)
-            limits.failed(peer, b"joe")
+            limits.failed(peer, b"joe", b"x")
             limits.login_delay(peer, "joe")
             ticket.release()
 
@@ -203,10 +206,17 @@ class DelayTests(SynchronousTestCase):
         self.clock.advance(1000)
         self.peer = Peer("192.0.2.1")
 
-    def test_failed_login_waits(self) -> None:
-        """Promise: every failure takes auth_delay_seconds, whatever the name."""
-        limits = make(auth_delay_seconds=2.5)
-        self.assertEqual([limits.failed(self.peer, name) for name in (b"joe", b"", b"joe")], [2.5] * 3)
+    def test_failed_logins_wait_longer_and_longer(self) -> None:
+        """Promise: by client, an IPv6 prefix being one client; never for exempt networks."""
+        limits = make(auth_delay_seconds=2, auth_delay_max_seconds=15, exempt=("10.0.0.0/8",))
+
+        def waits(hosts: list[str]) -> list[float]:
+            return [limits.failed(Peer(host), b"%d" % at, b"x%d" % at) for at, host in enumerate(hosts)]
+
+        self.assertEqual(waits(["192.0.2.1"] * 5), [2, 4, 8, 15, 15])
+        self.assertEqual(waits(["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]), [2, 4, 2])
+        self.assertEqual(waits(["10.1.2.3"] * 5), [2] * 5)
+        self.assertEqual(waits(["unix"] * 2), [2, 4])
 
     def test_second_login_within_the_delay_is_too_soon(self) -> None:
         """Promise: RFC 2449 section 8.1.1: the seconds left are in the text; other users are not concerned."""
@@ -272,7 +282,7 @@ class DelayTests(SynchronousTestCase):
     def test_clock_set_back_locks_nobody_out(self) -> None:
         """Promise: a login that lies in the future does not count."""
         now = [1000.0]
-        limits = Limits(0, 0, 64, (), 60, 0, lambda: now[0])
+        limits = Limits(0, 0, 64, (), 60, Penalties(0, 0, lambda: now[0]), lambda: now[0])
         limits.login_delay(self.peer, "joe")
         now[0] = 10.0
         limits.login_delay(self.peer, "joe")

@@ -21,6 +21,7 @@ from tpops.mailbox.memory import MemoryDriver
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account, Session
 from tpops.policy.limits import Limits
+from tpops.policy.penalties import Penalties
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.sasl import Plain
 from tpops.server.factory import POP3Factory
@@ -160,9 +161,11 @@ class Harness:
         self.events = Recorder()
         settings: dict[str, Any] = {
             "connections": 100, "connections_per_address": 100, "ipv6_prefix": 64, "exempt": (),
-            "login_delay_seconds": 0, "auth_delay_seconds": 2.0,
+            "login_delay_seconds": 0,
         }  # fmt: skip
         settings.update(limits or {})
+        first = settings.pop("auth_delay_seconds", 2.0)
+        settings["penalties"] = Penalties(first, settings.pop("auth_delay_max_seconds", first), self.clock.seconds)
         offer = offer or Offer(mechanisms={b"PLAIN": Plain})
         self.shared = Shared(
             portal=Portal(self.realm, [self.checker]),

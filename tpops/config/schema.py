@@ -163,8 +163,11 @@ class Protocol(Section):
     ] = ("127.0.0.0/8", "::1/128")
     auth_tries: Annotated[int, key("Failed logins on one connection until it is closed.", ge=1)] = 3
     auth_delay_seconds: Annotated[
-        float, key("How long a failed login takes at least, seen by the client.", ge=0, le=60)
+        float, key("How long a failed login takes, seen by the client; doubled by each that follows.", ge=0, le=60)
     ] = 2.0
+    auth_delay_max_seconds: Annotated[
+        float, key("How long it takes at most; what is below `auth_delay_seconds` counts as that.", ge=0, le=60)
+    ] = 15.0
     login_timeout_seconds: Annotated[float, key("Time a client has to log in.", ge=1)] = 180
     idle_timeout_seconds: Annotated[
         float, key("Time without a command until the connection is closed; RFC 1939 asks for at least 600.", ge=1)

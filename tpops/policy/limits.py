@@ -2,7 +2,7 @@
 The limits of one process: how many connections, and how fast somebody may come back.
 
 Purpose: a limit on all connections together, one for each address (IPv6: each prefix), a pause between
-two logins of the same user and one after a failed login.  0 is no limit.
+two logins of the same user and penalties for failed logins.  0 is no limit.
 Limits: counts live in this process and begin anew with it.  The last logins of at most
 L{MOST_NAMES} users are remembered; beyond that the oldest is forgotten.
 Clients in exempt networks count towards the total alone and may log in as often as they like; peers
@@ -22,6 +22,7 @@ from zope.interface import implementer
 from tpops.errors import LimitReached, TooSoon
 from tpops.interfaces import ILimiter, ITicket
 from tpops.model import Peer
+from tpops.policy.penalties import Penalties
 
 #: Users whose last login is remembered.
 MOST_NAMES = 100_000
@@ -67,11 +68,12 @@ class Limits:
         ipv6_prefix: int,
         exempt: Sequence[str],
         login_delay_seconds: float,
-        auth_delay_seconds: float,
+        penalties: Penalties,
         seconds: Callable[[], float],
     ) -> None:
         """
         @param ipv6_prefix: bits of an IPv6 address that make one client, 1 to 128
+        @param penalties: how long failed logins last
         @param exempt: addresses and networks ("192.0.2.1", "2001:db8::/32")
         @param seconds: a clock for the time between logins
         @raise ValueError: when an exempt network or the prefix is none
@@ -82,7 +84,7 @@ class Limits:
         self._connections = connections
         self._connections_per_address = connections_per_address
         self._login_delay_seconds = login_delay_seconds
-        self._auth_delay_seconds = auth_delay_seconds
+        self._penalties = penalties
         self._seconds = seconds
         self._text_is_key = not exempt
         self._look = lru_cache(_MOST_ADDRESSES)(partial(_look, ipv6_prefix, tuple(map(_network, exempt))))
@@ -107,9 +109,14 @@ class Limits:
         self.open_connections += 1
         return _Ticket(self, key)
 
-    def failed(self, peer: Peer, name: bytes) -> float:
-        """The same for everybody: nobody learns from it whether the name exists."""
-        return self._auth_delay_seconds
+    def failed(self, peer: Peer, name: bytes, proof: bytes) -> float:
+        """Existing names and others are treated alike: nobody learns from it who exists."""
+        client: str | None = peer.host
+        if ":" in peer.host or not self._text_is_key:
+            client, exempt = self._look(peer.host)
+            if exempt:
+                return self._penalties.first_seconds
+        return self._penalties.failed(client or peer.host, name, proof)
 
     def login_delay(self, peer: Peer, name: str) -> None:
         """A login that is let through starts the next pause; a refused one does not prolong it."""

@@ -45,7 +45,7 @@ async def log_in(server: POP3Server, action: Login | LoginByDigest) -> None:
         server.refused(refused)
         return
     except BadCredentials as failed:
-        await _fail(server, failed, started)
+        await _fail(server, failed, started, action)
         return
     except LoginError as unavailable:
         _tell(server, "login-failed", unavailable)
@@ -85,11 +85,12 @@ async def _open(server: POP3Server, action: Login | LoginByDigest) -> tuple[Mail
         raise
 
 
-async def _fail(server: POP3Server, failed: BadCredentials, started: float) -> None:
+async def _fail(server: POP3Server, failed: BadCredentials, started: float, action: Login | LoginByDigest) -> None:
     session = server.session
     session.login_failures += 1
     _tell(server, "login-failed", failed)
-    answer_at = started + server.shared.limiter.failed(session.peer, session.named or b"")
+    proof = action.password if isinstance(action, Login) else action.digest
+    answer_at = started + server.shared.limiter.failed(session.peer, action.name, proof)
     await server.sleep(answer_at - server.shared.clock.seconds())
     if session.login_failures >= server.shared.options.auth_tries:
         server.send(replies.from_error(failed))
