@@ -137,7 +137,8 @@ class RefusalTests(VerifyCase):
     @given(st.binary(max_size=60), st.text(max_size=60))
     def test_anything_stored_gives_an_answer_or_lookup_unavailable(self, password: bytes, data: str) -> None:
         """No stored text makes the verifier fail in another way."""
-        for stored in (data, *(f"{{{scheme}}}{data}" for scheme in ("SHA", "SSHA256", "PLAIN.b64", "SHA.hex"))):
+        labels = ("SHA", "SSHA256", "PLAIN.b64", "SHA.hex", "MD5", "MYSQL", "CRAM-MD5")
+        for stored in (data, *(f"{{{label}}}{data}" for label in labels)):
             try:
                 said = verifier(Threads(at_once=False)).verify(password, stored)
             except LookupUnavailable:

@@ -9,28 +9,19 @@ the command line, where others could read them.  Mail is never touched.
 from __future__ import annotations
 
 import json
-import sys
 
 import click
 from rich.table import Table
 
 from tpops.admin import sources
 from tpops.admin.context import configuration, show
-from tpops.cred import hashes
+from tpops.admin.passwords import new_hash, scheme_option, stdin_option
 from tpops.errors import MaildropBroken
 from tpops.interfaces import IAccountAdmin
 from tpops.mailbox import locations
 from tpops.model import Account
 
 _source_option = click.option("--source", metavar="NAME", help="Accounts source, where there are several.")
-_stdin_option = click.option("--stdin", "from_stdin", is_flag=True, help="Read the password from standard input.")
-_scheme_option = click.option(
-    "--scheme",
-    metavar="S",
-    default=hashes.DEFAULT_SCHEME,
-    show_default=True,
-    help=f"How the password is stored: {', '.join(hashes.schemes())}.",
-)
 
 
 @click.group()
@@ -42,8 +33,8 @@ def user() -> None:
 @click.argument("name")
 @click.option("--maildrop", metavar="LOCATION", help='Where the mail lies ("maildir:/path"), if not as configured.')
 @click.option("--home", metavar="DIR", help='Home directory, for locations with "~" or $(home).')
-@_scheme_option
-@_stdin_option
+@scheme_option
+@stdin_option
 @_source_option
 @click.pass_context
 def add(
@@ -65,20 +56,20 @@ def add(
         raise click.ClickException(f"{error}; give --home or --maildrop, or change mail.location") from None
     if account.name in dict(admin.names()):
         raise click.ClickException(f"there is already an account {account.name}")
-    admin.add(account, _hash(_new_password(from_stdin), scheme))
+    admin.add(account, new_hash(from_stdin, scheme))
     click.echo(f"added {account.name}; mail in {path}")
 
 
 @user.command()
 @click.argument("name")
-@_scheme_option
-@_stdin_option
+@scheme_option
+@stdin_option
 @_source_option
 @click.pass_context
 def passwd(context: click.Context, name: str, scheme: str, from_stdin: bool, source: str | None) -> None:
     """Give the account NAME a new password."""
     name, admin = _existing(context, name, source)
-    admin.set_password(name, _hash(_new_password(from_stdin), scheme))
+    admin.set_password(name, new_hash(from_stdin, scheme))
     click.echo(f"new password for {name}; it counts from the next login on")
 
 
@@ -146,17 +137,3 @@ def _existing(context: click.Context, name: str, source: str | None) -> tuple[st
     if wanted not in dict(admin.names()):
         raise click.ClickException(f"there is no account {wanted}")
     return wanted, admin
-
-
-def _new_password(from_stdin: bool) -> bytes:
-    if from_stdin:
-        return sys.stdin.buffer.readline().rstrip(b"\r\n")
-    typed: str = click.prompt("Password", hide_input=True, confirmation_prompt="The same again")
-    return typed.encode("utf-8", "surrogateescape")
-
-
-def _hash(password: bytes, scheme: str) -> str:
-    try:
-        return hashes.hash_password(password, scheme)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None

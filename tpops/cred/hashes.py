@@ -37,6 +37,11 @@ def schemes() -> tuple[str, ...]:
     return _schemes.names()
 
 
+def aliases() -> dict[str, str]:
+    """Other names of schemes, as Dovecot and tpop3d have them."""
+    return _schemes.aliases()
+
+
 def hash_password(password: bytes, scheme: str = DEFAULT_SCHEME) -> str:
     """
     The stored form of a new password.  Takes its time: for command lines and threads.
@@ -50,6 +55,21 @@ def hash_password(password: bytes, scheme: str = DEFAULT_SCHEME) -> str:
     except _schemes.UnknownScheme:
         raise ValueError(f"unknown password scheme {scheme!r}; known are {', '.join(schemes())}") from None
     return _schemes.render(chosen, chosen.make(password))
+
+
+def password_is(password: bytes, stored: str) -> bool:
+    """
+    Whether it is the password.  Takes its time: for command lines and threads.
+
+    @raise ValueError: when the stored hash cannot be used
+    """
+    if _schemes.locked(stored) or not _acceptable(password):
+        return False
+    try:
+        scheme, data = _schemes.parse(stored)
+    except _schemes.UnknownScheme as error:
+        raise ValueError(f"unknown password scheme {{{error}}}") from None
+    return bool(data) and scheme.check(password, data)
 
 
 def _acceptable(password: bytes) -> bool:

@@ -1,20 +1,23 @@
 """
 Password schemes: the table of what may stand in braces before a stored hash.
 
-Purpose: read and make stored passwords as Dovecot writes them: "{SCHEME}data", with ".b64" or ".hex" at
+Purpose: read and make stored passwords as Dovecot and tpop3d write them: "{SCHEME}data", with ".b64" or ".hex" at
 the scheme's end where the data is encoded again.  Names are compared without regard to case.  A stored password
-without braces is crypt(3).
+without braces is crypt(3), or tpop3d's MD5: 32 hexadecimal digits, or 22 characters of base64 and "==".
 Limits: pure functions, no cache, no threads (see tpops.cred.hashes).  Stored passwords that are empty or start
-with "!" or "*" match nothing.
+with "!" or "*" match nothing; the "*" of MySQL's own hashes, with 40 hexadecimal digits behind it, is no such sign.
 Known deviations: as in Dovecot, an unsalted digest without an ending may be hexadecimal or base64; the length tells.
+{MD5} is Dovecot's MD5-CRYPT and tpop3d's plain MD5: data that starts with "$" is crypt(3), other data is a digest, as
+Dovecot has it too; a new one is MD5-CRYPT.  Missing of Dovecot's: OTP, DIGEST-MD5 (needs the name), PLAIN-MD4 and
+PLAIN-TRUNC.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable
 
@@ -22,7 +25,7 @@ import attrs
 from argon2 import low_level as argon2
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
-from tpops.cred import crypt_family
+from tpops.cred import crypt_family, digests
 
 #: Longest password in octets that is looked at.
 MAX_PASSWORD_OCTETS = 4096
@@ -50,6 +53,7 @@ class Scheme:
     @ivar slow: whether checking takes so long that it belongs in a thread
     @ivar digest_octets: length of the digest where the data is binary, 0 where it is text
     @ivar salted: whether a salt stands behind the digest
+    @ivar hexadecimal: whether new binary data is written in hexadecimal, else in base64
     """
 
     name: str
@@ -58,6 +62,7 @@ class Scheme:
     slow: bool = False
     digest_octets: int = 0
     salted: bool = False
+    hexadecimal: bool = False
 
 
 def _plain_check(password: bytes, data: bytes) -> bool:
@@ -101,20 +106,9 @@ def _crypt_make(name: str) -> Callable[[bytes], bytes]:
     return make
 
 
-def _sha(name: str, digest: str, salted: bool) -> Scheme:
-    """A digest, with the salt behind it where it is salted."""
-    octets = hashlib.new(digest).digest_size
-
-    def check(password: bytes, data: bytes) -> bool:
-        if len(data) < octets or (len(data) > octets) is not salted:
-            raise ValueError("digest has the wrong length")
-        return hmac.compare_digest(hashlib.new(digest, password + data[octets:]).digest(), data[:octets])
-
-    def make(password: bytes) -> bytes:
-        salt = secrets.token_bytes(_SALT_OCTETS) if salted else b""
-        return hashlib.new(digest, password + salt).digest() + salt
-
-    return Scheme(name, check, make, digest_octets=octets, salted=salted)
+def _digest(name: str, digest: str, salted: bool = False, hexadecimal: bool = False) -> Scheme:
+    check, make, octets = digests.digest_pair(digest, salted)
+    return Scheme(name, check, make, digest_octets=octets, salted=salted, hexadecimal=hexadecimal)
 
 
 _TABLE: dict[str, Scheme] = {
@@ -124,21 +118,48 @@ _TABLE: dict[str, Scheme] = {
         Scheme("ARGON2I", _argon2_check, _argon2_make(argon2.Type.I), slow=True),
         *(
             Scheme(name, _crypt_check, _crypt_make(name), slow=True)
-            for name in ("BLF-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "DES-CRYPT", "CRYPT")
+            for name in ("BLF-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT")
         ),
-        _sha("SSHA512", "sha512", salted=True),
-        _sha("SSHA256", "sha256", salted=True),
-        _sha("SSHA", "sha1", salted=True),
-        _sha("SHA512", "sha512", salted=False),
-        _sha("SHA256", "sha256", salted=False),
-        _sha("SHA", "sha1", salted=False),
+        Scheme("SCRAM-SHA-256", *digests.scram_pair("sha256"), slow=True),
+        Scheme("SCRAM-SHA-1", *digests.scram_pair("sha1"), slow=True),
+        Scheme("PBKDF2", digests.pbkdf2_check, digests.pbkdf2_make, slow=True),
+        *(Scheme(name, _crypt_check, _crypt_make(name), slow=True) for name in ("MD5-CRYPT", "DES-CRYPT", "CRYPT")),
+        _digest("SSHA512", "sha512", salted=True),
+        _digest("SSHA256", "sha256", salted=True),
+        _digest("SSHA", "sha1", salted=True),
+        _digest("SMD5", "md5", salted=True),
+        _digest("SHA512", "sha512"),
+        _digest("SHA256", "sha256"),
+        _digest("SHA", "sha1"),
+        _digest("LDAP-MD5", "md5"),
+        _digest("PLAIN-MD5", "md5", hexadecimal=True),
+        Scheme(
+            "CRAM-MD5",
+            digests.cram_md5_check,
+            digests.cram_md5_make,
+            digest_octets=digests.CONTEXT_OCTETS,
+            hexadecimal=True,
+        ),
+        Scheme("MYSQL", digests.mysql_check, digests.mysql_make),
         Scheme("PLAIN", _plain_check, _plain_make),
         Scheme("CLEARTEXT", _plain_check, _plain_make),
     )
 }
 
-#: Other names of the same thing.
-_ALIASES = {"SHA1": "SHA", "CLEAR": "CLEARTEXT"}
+#: Other names of the same thing: Dovecot's, and tpop3d's in lower case.
+_ALIASES = {
+    "SHA1": "SHA",
+    "CLEAR": "CLEARTEXT",
+    "MD5": "MD5-CRYPT",
+    "HMAC-MD5": "CRAM-MD5",
+    "CRYPT_MD5": "MD5-CRYPT",
+    "PLAINTEXT": "PLAIN",
+}
+
+_MD5_OCTETS = 16
+
+#: What stands without braces and cannot be crypt(3): a plain MD5 of tpop3d.
+_BARE_MD5 = re.compile(r"[0-9A-Fa-f]{32}|[A-Za-z0-9+/]{22}==")
 
 _ENDINGS: dict[str, Callable[[bytes], bytes]] = {
     "B64": lambda data: base64.b64decode(data, validate=True),
@@ -154,6 +175,11 @@ class UnknownScheme(ValueError):
 def names() -> tuple[str, ...]:
     """The names of all schemes, the best first."""
     return tuple(_TABLE)
+
+
+def aliases() -> dict[str, str]:
+    """Other names of schemes."""
+    return dict(_ALIASES)
 
 
 def by_name(name: str) -> Scheme:
@@ -174,6 +200,19 @@ def locked(stored: str) -> bool:
     return not stored or stored[0] in "!*"
 
 
+def _locked_data(scheme: Scheme, text: str) -> bool:
+    if scheme.check is _plain_check:
+        return False
+    return locked(text) and not (scheme.check is digests.mysql_check and digests.is_mysql_new(text.encode()))
+
+
+def _binary(scheme: Scheme, data: bytes) -> bytes:
+    """The binary data of a scheme whose label has no ending."""
+    if len(data) == scheme.digest_octets * 2 and not scheme.salted:
+        return binascii.unhexlify(data)
+    return base64.b64decode(data, validate=True)
+
+
 def parse(stored: str) -> tuple[Scheme, bytes]:
     """
     Scheme and data of a stored password.
@@ -182,6 +221,8 @@ def parse(stored: str) -> tuple[Scheme, bytes]:
     @raise ValueError: when the data cannot be decoded
     """
     if not stored.startswith("{"):
+        if _BARE_MD5.fullmatch(stored):
+            return _TABLE["PLAIN-MD5"], _binary(_TABLE["PLAIN-MD5"], stored.encode())
         return _TABLE["CRYPT"], stored.encode()
     label, closed, text = stored[1:].partition("}")
     if not closed:
@@ -189,23 +230,23 @@ def parse(stored: str) -> tuple[Scheme, bytes]:
     base, _, ending = label.partition(".")
     scheme = by_name(base)
     data = text.encode()
-    if scheme.check is not _plain_check and locked(text):
+    if _locked_data(scheme, text):
         return scheme, b""
     if ending:
         if ending.upper() not in _ENDINGS:
             raise UnknownScheme(label)
-        return scheme, _ENDINGS[ending.upper()](data)
-    if scheme.digest_octets:
-        if len(data) == scheme.digest_octets * 2 and not scheme.salted:
-            return scheme, binascii.unhexlify(data)
-        return scheme, base64.b64decode(data, validate=True)
+        data = _ENDINGS[ending.upper()](data)
+    if base.upper() == "MD5" and (len(data) == _MD5_OCTETS or not data.startswith(b"$")):
+        scheme = _TABLE["PLAIN-MD5"]
+    if scheme.digest_octets and not ending:
+        data = _binary(scheme, data)
     return scheme, data
 
 
 def render(scheme: Scheme, data: bytes) -> str:
     """The stored form of data that C{scheme.make} gave."""
     if scheme.digest_octets:
-        return f"{{{scheme.name}}}{base64.b64encode(data).decode('ascii')}"
+        return f"{{{scheme.name}}}{data.hex() if scheme.hexadecimal else base64.b64encode(data).decode('ascii')}"
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
