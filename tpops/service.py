@@ -148,7 +148,7 @@ class POP3Service(Service):
         run_in_thread = partial(deferToThreadPool, self._reactor, self._reactor.getThreadPool())
         passwords = config.passwords
         verifier = Verifier(run_in_thread, self._reactor.seconds, passwords.cache_entries, passwords.cache_ttl_seconds)
-        self._sources = [drivers.make(one.driver, one.name, one.path, verifier) for one in config.accounts]
+        self._sources = [drivers.make(one.driver, one.name, one.settings(), verifier) for one in config.accounts]
         login_names = names.LoginNames(config.names.default_domain, config.names.lowercase, config.names.separators)
         checker = OrderedChecker(self._sources, login_names, verifier)
         limiter = self._limiter()

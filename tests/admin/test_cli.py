@@ -272,6 +272,23 @@ class CheckTests(CommandCase):
         ):
             self.assertIn(words, message)
 
+    def test_looks_at_unix_accounts(self) -> None:
+        """Both files are opened, and bad lines are told; accounts without a home have no mail location."""
+        os.makedirs(self.directory)
+        settings = '[[accounts]]\ndriver = "shadow"\npasswd_path = "passwd"\nshadow_path = "shadow"\n'
+        self.configure(settings)
+        self.assertIn("accounts source shadow: cannot read", self.refused("check"))
+        pathlib.Path(self.directory, "passwd").write_text("joe:x:1000:100::/home/joe:/bin/sh\n", "utf-8")
+        self.assertIn(f"cannot read {self.directory}/shadow: No such file", self.refused("check"))
+        pathlib.Path(self.directory, "shadow").write_text("joe:!:::::::\n", "utf-8")
+        self.tpops("check")
+        with open(os.path.join(self.directory, "passwd"), "a", encoding="utf-8") as file:
+            file.write("bad\nann:x:1001:100:::\nsys:x:1:1:::\n")
+        message = self.refused("check")
+        self.assertIn(f"{self.directory}/passwd:2: 1 fields instead of 7", message)
+        self.assertIn("'ann' has none", message)
+        self.assertNotIn("'sys'", message)
+
     def test_looks_at_the_servers_user(self) -> None:
         """An unknown one, and files that he may not use."""
         self.init()

@@ -222,7 +222,10 @@ class BadTests(LoadCase):
             ('[protocol]\ngreeting = "<1@x>"', "protocol.greeting must be one line"),
             ("[protocol]\ngreeting = 5", "must be text in quotes"),
             ('[[accounts]]\ndriver = "sqlite"', "accounts[1].path is missing"),
-            ('[[accounts]]\ndriver = "oracle"\npath = "x"', 'must be "sqlite" or "passwd_file", not "oracle"'),
+            (
+                '[[accounts]]\ndriver = "oracle"\npath = "x"',
+                'must be "sqlite", "passwd_file" or "shadow", not "oracle"',
+            ),
             ('[[accounts]]\ndriver = "sqlite"\npath = "x"\nname = "a:b"', "accounts[1].name must be 1 to 64"),
             (2 * '[[accounts]]\ndriver = "sqlite"\npath = "x"\n', "accounts names a source twice: sqlite"),
             ('[server]\nstate_dir = "a\\u0000b"', "must not contain a NUL"),
@@ -236,6 +239,43 @@ class BadTests(LoadCase):
         ):
             (problem,) = self.problems(text)
             self.assertIn(words, problem)
+
+    def test_keys_of_another_driver_are_refused_where_they_stand(self) -> None:
+        """Each kind of accounts source has its own keys; the line and the right keys are told."""
+        for text, words in (
+            (
+                'driver = "shadow"\npath = "x"',
+                '3: accounts[1].path is no key of driver "shadow", which has passwd_path, ',
+            ),
+            (
+                'driver = "sqlite"\npath = "x"\nminimum_uid = 5',
+                '4: accounts[1].minimum_uid is no key of driver "sqlite"',
+            ),
+            ('driver = "passwd_file"\nshadow_path = ""\npath = "x"', "3: accounts[1].shadow_path is no key of"),
+            ('driver = "passwd_file"\npath = ""', "3: accounts[1].path is missing"),
+            ('driver = "shadow"\npasswd_path = ""', "3: accounts[1].passwd_path must not be empty"),
+            ('driver = "shadow"\nminimum_uid = 0', "3: accounts[1].minimum_uid must be at least 1, not 0"),
+            ('driver = "oracle"\nminimum_uid = 5', 'must be "sqlite"'),
+        ):
+            (problem,) = self.problems(f"[[accounts]]\n{text}\n")
+            self.assertIn(words, problem)
+
+    def test_only_the_keys_of_its_driver_are_in_force(self) -> None:
+        """What an accounts source does not have is not listed for it, with its defaults or without."""
+        loaded = self.load(
+            '[[accounts]]\ndriver = "shadow"\n[[accounts]]\ndriver = "sqlite"\npath = "/x"\n[[accounts]]\n'
+            'driver = "shadow"\nname = "old"\npasswd_path = "p"\nshadow_path = ""\nminimum_uid = 500\n'
+        )
+        first, second, third = loaded.config.accounts
+        self.assertEqual(
+            first.settings(), {"passwd_path": "/etc/passwd", "shadow_path": "/etc/shadow", "minimum_uid": 1000}
+        )
+        self.assertEqual(second.settings(), {"path": "/x"})
+        self.assertEqual(
+            third.settings(), {"passwd_path": f"{self.directory}/p", "shadow_path": "", "minimum_uid": 500}
+        )
+        listed = {key.partition(".")[2] for key in loaded.origins if key.startswith("accounts[2]")}
+        self.assertEqual(listed, {"driver", "name", "path"})
 
     def test_toml_mistakes_have_line_and_column(self) -> None:
         """The parser's message, with its place in front."""

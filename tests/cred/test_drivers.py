@@ -11,6 +11,15 @@ from tpops.config.schema import AccountSource
 from tpops.cred import drivers
 
 
+def settings(kind: str) -> dict[str, str | int]:
+    """What the configuration has for a source of this kind."""
+    return AccountSource.model_validate({"driver": kind, **_NEEDED.get(kind, {})}).settings()
+
+
+#: Keys without a default.
+_NEEDED = {"sqlite": {"path": "/nowhere"}, "passwd_file": {"path": "/nowhere"}}
+
+
 class DriverTests(SynchronousTestCase):
     """From the configuration's word to an object."""
 
@@ -18,4 +27,4 @@ class DriverTests(SynchronousTestCase):
         """The schema and the table have the same words; making opens nothing."""
         self.assertEqual(set(get_args(AccountSource.model_fields["driver"].annotation)), set(drivers.kinds()))
         for kind in drivers.kinds():
-            self.assertEqual(drivers.make(kind, "name", "/nowhere", verifier()).name, "name")
+            self.assertEqual(drivers.make(kind, "name", settings(kind), verifier()).name, "name")

@@ -100,6 +100,20 @@ class OrderedCheckerTests(SynchronousTestCase):
             self.assertIs(type(error), BadCredentials)
             self.assertEqual(self.threads.runs, work, answers)
 
+    def test_the_reason_of_a_source_that_knew_the_name_is_kept_for_the_log(self) -> None:
+        """Of several the last; the client never sees it."""
+        locked = BadCredentials("password is locked")
+        for answers, reason in (
+            ((locked, UnknownUser("x")), "password is locked"),
+            ((fail(locked), fail(UnknownUser("x"))), "password is locked"),
+            ((BadCredentials("wrong password"), locked), "password is locked"),
+            ((UnknownUser("x"),), "unknown user"),
+            ((UnauthorizedLogin(),), "wrong password"),
+        ):
+            error = self.refusal(self.checker(*answers))
+            self.assertEqual(str(error), reason)
+            self.assertEqual(error.public, BadCredentials.public)
+
     def test_finds_the_account_in_the_source_that_said_yes(self) -> None:
         """The avatar id names it; names may have colons."""
         checker = self.checker(b"", b"")

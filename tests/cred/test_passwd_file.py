@@ -11,8 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.cred.fakes import Threads, Time, login, verifier
-from tpops.cred import hashes, passwd_file
-from tpops.cred.passwd_file import BadLine, PasswdFile, parse_line
+from tpops.cred import hashes, watched
+from tpops.cred.passwd_file import PasswdFile, parse_line
+from tpops.cred.watched import BadLine
 from tpops.errors import AccountDisabled, BadCredentials, LookupUnavailable, UnknownUser
 from tpops.interfaces import IAccounts
 from tpops.model import Account
@@ -141,7 +142,7 @@ class PasswdFileTests(SynchronousTestCase):
 
     def test_reads_a_big_file_again_in_a_thread(self) -> None:
         """While a big file is read again, the old accounts hold; then the new ones do."""
-        self.patch(passwd_file, "BIG_OCTETS", 10)
+        self.patch(watched, "BIG_OCTETS", 10)
         self.write("joe:{PLAIN}old")
         self.subject.requestAvatarId(login("joe", "old"))
         self.threads.at_once = False
@@ -155,14 +156,14 @@ class PasswdFileTests(SynchronousTestCase):
 
     def test_a_big_file_that_goes_while_it_is_read_is_no_wrong_password(self) -> None:
         """What could not be read again is logged, and the next login cannot be decided."""
-        self.patch(passwd_file, "BIG_OCTETS", 10)
+        self.patch(watched, "BIG_OCTETS", 10)
         self.write("joe:{PLAIN}old")
         self.subject.requestAvatarId(login("joe", "old"))
         self.write("joe:{PLAIN}new")
         self.seconds.now += 2
         real = os.stat(self.path)
         os.remove(self.path)
-        self.patch(passwd_file.os, "stat", lambda path: real)
+        self.patch(watched.os, "stat", lambda path: real)
         with capturedLogs() as events:
             self.assertRaises(UnknownUser, self.subject.record, "joe")
         self.assertEqual([event["log_level"] for event in events], [LogLevel.error])

@@ -71,13 +71,14 @@ def _problems(config: Config) -> Iterator[str]:
     except KeyError as error:
         yield f"server: {error.args[0]}"
         return
-    for source, entry in zip(sources.open_all(config), config.accounts, strict=True):
+    for source in sources.open_all(config):
         try:
             yield from source.check()
         except LookupUnavailable as error:
             yield f"accounts source {source.name}: {error}"
             continue
-        yield from _right_problems(source, entry.path, runs_as)
+        for path in source.paths:
+            yield from _right_problems(source, path, runs_as)
         yield from _location_problems(config, source)
     for key, path in (("log.access_log", config.log.access_log), ("log.json_log", config.log.json_log)):
         if path:
@@ -97,7 +98,8 @@ def _right_problems(source: PasswordSource, path: str, runs_as: RunsAs) -> Itera
     """What the server's user may not do with a source's file."""
     written = IAccountAdmin.providedBy(source)
     if not runs_as.may(path, os.R_OK | (os.W_OK if written else 0)):
-        yield f"accounts source {source.name}: the server's user may not {'write' if written else 'read'} {path}"
+        hint = f"; {source.hint}" if source.hint else ""
+        yield f"accounts source {source.name}: the server's user may not {'write' if written else 'read'} {path}{hint}"
     elif written and not runs_as.may(os.path.dirname(path), os.W_OK | os.X_OK):
         yield f"accounts source {source.name}: the server's user may not write in {os.path.dirname(path)}"
 

@@ -36,7 +36,7 @@ def _at_once(f: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Awa
 def open_all(config: Config) -> list[PasswordSource]:
     """Every accounts source, in order."""
     verifier = Verifier(_at_once, time.monotonic)
-    return [drivers.make(source.driver, source.name, source.path, verifier) for source in config.accounts]
+    return [drivers.make(source.driver, source.name, source.settings(), verifier) for source in config.accounts]
 
 
 def writable(config: Config, name: str | None = None) -> list[tuple[str, IAccountAdmin]]:

@@ -50,6 +50,9 @@ _MESSAGES = {
     "value_error": "{error}",
 }
 
+#: Validation errors for which the value does not matter.
+_ABOUT_THE_KEY = frozenset(("missing", "other_driver"))
+
 
 @attrs.frozen(slots=True)
 class Loaded:
@@ -160,7 +163,7 @@ def _wrong(kind: str, where: Path, detail: Mapping[str, object], known: Tables) 
     if kind == "literal_error":
         message = message.replace("'", '"')
     value = detail.get("input")
-    if kind == "missing" or secret(where, known) or isinstance(value, dict | list | BaseModel | tuple):
+    if kind in _ABOUT_THE_KEY or secret(where, known) or isinstance(value, dict | list | BaseModel | tuple):
         return f"{label(where)} {message}"
     shown = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)
     return f"{label(where)} {message}, not {_cut(shown)}"

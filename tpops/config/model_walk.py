@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tpops.config.positions import Path
+from tpops.config.schema import Section
 
 
 @attrs.frozen(slots=True)
@@ -76,11 +77,11 @@ def secret(path: Path, known: Tables) -> bool:
 
 
 def effective(config: BaseModel) -> Iterator[tuple[Path, object]]:
-    """Every key path of a configuration with its value."""
+    """Every key path of a configuration with its value, without keys that mean nothing beside the others."""
     for name in type(config).model_fields:
         section = getattr(config, name)
-        if isinstance(section, BaseModel):
-            yield from (((name, key), getattr(section, key)) for key in type(section).model_fields)
+        if isinstance(section, Section):
+            yield from (((name, key), getattr(section, key)) for key in section.in_force())
         else:
             for index, entry in enumerate(section):
-                yield from (((name, index, key), getattr(entry, key)) for key in type(entry).model_fields)
+                yield from (((name, index, key), getattr(entry, key)) for key in entry.in_force())

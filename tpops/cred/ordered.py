@@ -62,17 +62,17 @@ class Source(Protocol):
         """See L{tpops.interfaces.IAccounts.account}."""
 
 
-def _went_on(error: UnauthorizedLogin) -> bool:
+def _went_on(error: UnauthorizedLogin) -> str:
     """
-    Whether the source at least knew the name, when its no lets the next one be asked.
+    Why a source that knew the name said no, "" where it did not; the next one may be asked.
 
     @raise LoginError: when its no is final
     """
     if isinstance(error, UnknownUser):
-        return False
+        return ""
     if isinstance(error, LoginError) and not isinstance(error, BadCredentials):
         raise error
-    return True
+    return str(error) or "wrong password"
 
 
 @implementer(ICredentialsChecker)
@@ -109,18 +109,18 @@ class OrderedChecker:
             handed = UsernamePassword(name.encode(), credentials.password)
         else:
             handed = Digest(name.encode(), credentials.checkPassword)
-        known = False
+        reason = ""
         for position, driver in enumerate(self._drivers, start=1):
             try:
                 answer = driver.requestAvatarId(handed)
             except UnauthorizedLogin as error:
-                known = _went_on(error) or known
+                reason = _went_on(error) or reason
                 continue
             if isinstance(answer, bytes):
                 return answer
-            return Deferred.fromCoroutine(self._go_on(handed, answer, position, known))
-        if known:
-            raise BadCredentials("wrong password")
+            return Deferred.fromCoroutine(self._go_on(handed, answer, position, reason))
+        if reason:
+            raise BadCredentials(reason)
         return Deferred.fromCoroutine(self._refuse(handed))
 
     async def account(self, avatar_id: bytes) -> Account:
@@ -136,19 +136,19 @@ class OrderedChecker:
             raise LookupUnavailable(f"there is no accounts source {source!r}")
         return await driver.account(name)
 
-    async def _go_on(self, handed: Credentials, answer: Answer, position: int, known: bool) -> bytes:
+    async def _go_on(self, handed: Credentials, answer: Answer, position: int, reason: str) -> bytes:
         """Wait for an answer, then ask the sources from C{position} on."""
         try:
             return await _settled(answer)
         except UnauthorizedLogin as error:
-            known = _went_on(error) or known
+            reason = _went_on(error) or reason
         for driver in self._drivers[position:]:
             try:
                 return await _settled(driver.requestAvatarId(handed))
             except UnauthorizedLogin as error:
-                known = _went_on(error) or known
-        if known:
-            raise BadCredentials("wrong password")
+                reason = _went_on(error) or reason
+        if reason:
+            raise BadCredentials(reason)
         return await self._refuse(handed)
 
     async def _refuse(self, handed: Credentials) -> bytes:

@@ -35,12 +35,16 @@ class Record:
     @ivar account: the account
     @ivar password_hash: the stored password, "{SCHEME}data"
     @ivar enabled: whether he may log in
+    @ivar why_disabled: what the log says where he may not
+    @ivar why_wrong: what the log says of a password that does not match
     @ivar avatar_id: "source:name" in octets, what the checker answers
     """
 
     account: Account
     password_hash: str = attrs.field(repr=False)
     enabled: bool = True
+    why_disabled: str = "account is disabled"
+    why_wrong: str = "wrong password"
     avatar_id: bytes = attrs.field(init=False)
 
     @avatar_id.default
@@ -54,12 +58,17 @@ class PasswordSource(ABC):
     Base of the sources that keep password hashes.
 
     @ivar name: the source's name in the configuration
+    @ivar paths: its files, which the server's user must be able to use
+    @ivar hint: what the operator should do where he is not, "" for nothing special
     """
 
     credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
 
-    def __init__(self, name: str, verifier: Verifier) -> None:
+    hint = ""
+
+    def __init__(self, name: str, verifier: Verifier, paths: tuple[str, ...]) -> None:
         self.name = name
+        self.paths = paths
         self._verifier = verifier
 
     @abstractmethod
@@ -118,16 +127,20 @@ class PasswordSource(ABC):
         """See L{IAccounts.account}."""
         record = self.record(name)
         if not record.enabled:
-            raise AccountDisabled(f"account is disabled in {self.name}")
+            raise _disabled(record)
         return record.account
 
 
 def _verdict(record: Record, right: bool) -> bytes:
     if not right:
-        raise BadCredentials("wrong password")
+        raise BadCredentials(record.why_wrong)
     if not record.enabled:
-        raise AccountDisabled(f"account is disabled in {record.account.driver}")
+        raise _disabled(record)
     return record.avatar_id
+
+
+def _disabled(record: Record) -> AccountDisabled:
+    return AccountDisabled(f"{record.why_disabled} (accounts source {record.account.driver})")
 
 
 async def _verdict_later(record: Record, right: Awaitable[bool]) -> bytes:

@@ -61,7 +61,7 @@ class SQLiteAccounts(PasswordSource):
     """
 
     def __init__(self, name: str, path: str, verifier: Verifier, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(name, verifier)
+        super().__init__(name, verifier, (path,))
         self._path = path
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
