@@ -41,7 +41,7 @@ from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.policy.limits import Limits
 from tpops.process import privileges
 from tpops.protocol.capabilities import Offer
-from tpops.protocol.sasl import Plain
+from tpops.protocol.sasl import LoginExchange, Plain
 from tpops.server.listeners import Listener, listen, where
 from tpops.server.options import ServerOptions
 from tpops.server.shared import Shared
@@ -178,7 +178,7 @@ class POP3Service(Service):
     def _offer(self) -> Offer:
         return Offer(
             greeting=self.config.protocol.greeting,
-            mechanisms={b"PLAIN": Plain},
+            mechanisms={b"PLAIN": Plain, b"LOGIN": LoginExchange},
             last=self.config.protocol.last,
             login_delay=round(self.config.limits.login_delay_seconds),
             implementation=implementation(),

@@ -1,4 +1,4 @@
-"""SASL framing and PLAIN."""
+"""SASL framing and the mechanisms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tpops.errors import BadCommand
 from tpops.protocol import sasl
-from tpops.protocol.sasl import Challenge, Identity, Plain
+from tpops.protocol.actions import Login
+from tpops.protocol.sasl import Challenge, LoginExchange, Plain
 
 
 class Base64Tests(SynchronousTestCase):
@@ -40,11 +41,11 @@ class PlainTests(SynchronousTestCase):
 
     def test_name_and_password(self) -> None:
         """NUL parts, spaces and 8-bit octets are kept."""
-        self.assertEqual(Plain().respond(b"\0joe\0pass word\xe9"), Identity(b"joe", b"pass word\xe9"))
+        self.assertEqual(Plain().respond(b"\0joe\0pass word\xe9"), Login(b"joe", b"pass word\xe9"))
 
     def test_own_name_as_authorization_identity(self) -> None:
         """RFC 4616 §2: acting for oneself is no special case."""
-        self.assertEqual(Plain().respond(b"joe\0joe\0x"), Identity(b"joe", b"x"))
+        self.assertEqual(Plain().respond(b"joe\0joe\0x"), Login(b"joe", b"x"))
 
     def test_malformed_responses_are_refused(self) -> None:
         """Missing parts, empty name or password, another's name."""
@@ -53,4 +54,28 @@ class PlainTests(SynchronousTestCase):
 
     def test_password_is_not_in_the_representation(self) -> None:
         """No secret gets into a log by way of repr."""
-        self.assertNotIn("geheim", repr(Identity(b"joe", b"geheim")))
+        self.assertNotIn("geheim", repr(Login(b"joe", b"geheim")))
+
+
+class LoginTests(SynchronousTestCase):
+    """LOGIN, which has no RFC (draft-murchison-sasl-login)."""
+
+    def test_name_and_password_are_asked_for(self) -> None:
+        """The two prompts that clients wait for; spaces and 8-bit octets are kept."""
+        exchange = LoginExchange()
+        self.assertEqual(exchange.respond(None), Challenge(b"Username:"))
+        self.assertEqual(exchange.respond(b"joe"), Challenge(b"Password:"))
+        self.assertEqual(exchange.respond(b" pass word\xe9"), Login(b"joe", b" pass word\xe9"))
+
+    def test_initial_response_is_the_name(self) -> None:
+        """Clients that send one are asked for the password only."""
+        exchange = LoginExchange()
+        self.assertEqual(exchange.respond(b"joe"), Challenge(b"Password:"))
+        self.assertEqual(exchange.respond(b"x"), Login(b"joe", b"x"))
+
+    def test_empty_name_or_password_is_refused(self) -> None:
+        """As with PLAIN, and before anything is looked up."""
+        self.assertRaises(BadCommand, LoginExchange().respond, b"")
+        exchange = LoginExchange()
+        exchange.respond(b"joe")
+        self.assertRaises(BadCommand, exchange.respond, b"")
