@@ -41,7 +41,7 @@ from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.policy.limits import Limits
 from tpops.process import privileges
 from tpops.protocol.capabilities import Offer
-from tpops.protocol.sasl import LoginExchange, Plain
+from tpops.protocol.sasl import CramMD5, LoginExchange, Mechanisms, Plain
 from tpops.server.listeners import Listener, listen, where
 from tpops.server.options import ServerOptions
 from tpops.server.shared import Shared
@@ -93,7 +93,7 @@ class POP3Service(Service):
             if self._identity is not None:
                 privileges.become(self._identity)
             self._open_logs()
-            self._offer_apop()
+            self._offer_digests()
         except ConfigError as problem:
             _stop_now(problem)
         super().privilegedStartService()
@@ -218,10 +218,14 @@ class POP3Service(Service):
             self._reactor.seconds,
         )
 
-    def _offer_apop(self) -> None:
-        """APOP needs secrets that are stored as they are; it is offered where some source has any."""
-        if any(source.holds_secrets() for source in self._sources):
-            self._shared.offer = replace(self._shared.offer, apop=True)
+    def _offer_digests(self) -> None:
+        """APOP and CRAM-MD5 need secrets that are stored as they are; they are offered where some source has any."""
+        if not any(source.holds_secrets() for source in self._sources):
+            return
+        shared = self._shared
+        mechanisms: Mechanisms = {**shared.offer.mechanisms, b"CRAM-MD5": lambda: CramMD5(shared.stamp())}
+        shared.offer = replace(shared.offer, apop=True, mechanisms=mechanisms)
+        shared.offer_with_tls = replace(shared.offer_with_tls, mechanisms=mechanisms)
 
     def _open_logs(self) -> None:
         self._bus.add(ProcessLog(self.config.log.level == "debug"))

@@ -1,4 +1,4 @@
-"""APOP through the checkers: digests over secrets that are stored as they are (RFC 1939 section 7)."""
+"""APOP and CRAM-MD5 through the checkers: digests over secrets that are stored as they are (RFC 1939 section 7)."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tpops.errors import BadCommand
 from tpops.protocol import sasl
-from tpops.protocol.actions import Login
-from tpops.protocol.sasl import Challenge, LoginExchange, Plain
+from tpops.protocol.actions import Login, LoginByKeyedDigest
+from tpops.protocol.sasl import Challenge, CramMD5, LoginExchange, Plain
 
 
 class Base64Tests(SynchronousTestCase):
@@ -79,3 +79,34 @@ class LoginTests(SynchronousTestCase):
         exchange = LoginExchange()
         exchange.respond(b"joe")
         self.assertRaises(BadCommand, exchange.respond, b"")
+
+
+class CramMD5Tests(SynchronousTestCase):
+    """RFC 2195 §2."""
+
+    def asked(self) -> CramMD5:
+        """An exchange whose challenge was sent."""
+        exchange = CramMD5(b"<1.2@host>")
+        self.assertEqual(exchange.respond(None), Challenge(b"<1.2@host>"))
+        return exchange
+
+    def test_name_and_digest_over_the_challenge(self) -> None:
+        """The digest comes last, in either case; a name may have spaces."""
+        digest = b"B913A602C7EDA7A495B4E6E7334D3890"
+        for name in (b"tim", b"tim of x", b"t\xc3\xafm"):
+            expected = LoginByKeyedDigest(name, b"<1.2@host>", digest.lower())
+            self.assertEqual(self.asked().respond(name + b" " + digest), expected)
+
+    def test_no_initial_response(self) -> None:
+        """RFC 2195 §2: the server speaks first, so a response with the command is refused, an empty one too."""
+        for response in (b"", b"joe " + b"0" * 32):
+            self.assertRaises(BadCommand, CramMD5(b"<1@h>").respond, response)
+
+    def test_malformed_responses_are_refused(self) -> None:
+        """No name, no digest, one of another length."""
+        for response in (b"", b"joe", b"joe ", b"joe 0", b" " + b"0" * 32, b"0" * 32, b"joe " + b"0" * 33):
+            self.assertRaises(BadCommand, self.asked().respond, response)
+
+    def test_digest_is_not_in_the_representation(self) -> None:
+        """No secret gets into a log by way of repr."""
+        self.assertNotIn("0" * 32, repr(self.asked().respond(b"joe " + b"0" * 32)))

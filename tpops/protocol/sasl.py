@@ -1,5 +1,5 @@
 """
-The framing of SASL in POP3 (RFC 5034, RFC 4422) and the mechanisms PLAIN (RFC 4616) and LOGIN.
+The framing of SASL in POP3 (RFC 5034, RFC 4422) and the mechanisms PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195).
 
 Purpose: base64, cancelling and the order of challenges are here; a mechanism sees only decoded octets.
 A mechanism is a name and a callable that starts an exchange; an exchange takes a response and gives a
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tpops.errors import BadCommand
-from tpops.protocol.actions import Login
+from tpops.protocol.actions import Login, LoginByKeyedDigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Challenge:
 
 
 #: What a response leads to: another challenge, or a login with what the exchange has found out.
-Outcome = Challenge | Login
+Outcome = Challenge | Login | LoginByKeyedDigest
 
 
 class Exchange(Protocol):
@@ -92,6 +92,31 @@ class LoginExchange:
             self._name = response
             return Challenge(b"Password:")
         return Login(self._name, response)
+
+
+class CramMD5:
+    """
+    CRAM-MD5: name, space, HMAC-MD5 of the challenge keyed with the password, in hexadecimal (RFC 2195 section 2).
+
+    @param challenge: in the form of a message-id, never used before and not to be guessed
+    """
+
+    def __init__(self, challenge: bytes) -> None:
+        self._challenge = challenge
+        self._asked = False
+
+    def respond(self, response: bytes | None) -> Outcome:
+        """See L{Exchange}."""
+        if not self._asked:
+            if response is not None:
+                raise BadCommand("CRAM-MD5 has no initial response")
+            self._asked = True
+            return Challenge(self._challenge)
+        # A name may have spaces in it, a digest has none.
+        name, _, digest = (response or b"").rpartition(b" ")
+        if not name or len(digest) != 32:
+            raise BadCommand("CRAM-MD5 needs a name and a digest of 32 hexadecimal digits")
+        return LoginByKeyedDigest(name, self._challenge, digest.lower())
 
 
 def decode(line: bytes) -> bytes:
