@@ -41,7 +41,7 @@ from tpops.policy.limits import Limits
 from tpops.policy.penalties import Penalties
 from tpops.process import privileges
 from tpops.protocol.capabilities import Offer
-from tpops.protocol.sasl import Plain
+from tpops.protocol.sasl import CramMD5, LoginExchange, Mechanisms, Plain
 from tpops.server.certificates import Certificates
 from tpops.server.listeners import Listener, listen, where
 from tpops.server.offers import Offers
@@ -95,7 +95,7 @@ class POP3Service(Service):
             if self._identity is not None:
                 privileges.become(self._identity)
             self._open_logs()
-            self._offer_apop()
+            self._offer_digests()
         except ConfigError as problem:
             _stop_now(problem)
         super().privilegedStartService()
@@ -176,12 +176,15 @@ class POP3Service(Service):
             hostname=config.server.hostname,
         )
 
-    def _offers(self, apop: bool = False) -> Offers:
+    def _offers(self, digests: bool = False) -> Offers:
         protocol = self.config.protocol
+        mechanisms: Mechanisms = {b"PLAIN": Plain, b"LOGIN": LoginExchange}
+        if digests:
+            mechanisms[b"CRAM-MD5"] = lambda: CramMD5(self._shared.stamp())
         base = Offer(
-            apop=apop,
+            apop=digests,
             greeting=protocol.greeting,
-            mechanisms={b"PLAIN": Plain},
+            mechanisms=mechanisms,
             last=protocol.last,
             login_delay=round(self.config.limits.login_delay_seconds),
             implementation=implementation(),
@@ -230,10 +233,14 @@ class POP3Service(Service):
             self._reactor.seconds,
         )
 
-    def _offer_apop(self) -> None:
-        """APOP needs secrets that are stored as they are; it is offered where some source has any."""
-        if any(source.holds_secrets() for source in self._sources):
-            self._shared.offers = self._offers(apop=True)
+    def _offer_digests(self) -> None:
+        """APOP and CRAM-MD5 need passwords that are stored as they are; who cannot use them had better not see them."""
+        mode = self.config.protocol.digests
+        if mode == "never":
+            return
+        held = [one for source in self._sources for one in source.secrets()]
+        if any(held) and (mode == "any" or all(held)):
+            self._shared.offers = self._offers(digests=True)
 
     def _open_logs(self) -> None:
         self._bus.add(ProcessLog(self.config.log.level == "debug"))

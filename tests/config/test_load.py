@@ -9,10 +9,11 @@ from typing import Annotated
 from pydantic import ValidationError
 from twisted.trial.unittest import SynchronousTestCase
 
-from tpops.config import checks, schema
+from tpops.config import checks, section
 from tpops.config.load import Loaded, default_path, explain, load
 from tpops.config.model_walk import effective, label, secret, tables
-from tpops.config.schema import Config, Listen, Section, key
+from tpops.config.schema import Config, Listen
+from tpops.config.section import Section, key
 from tpops.errors import ConfigError
 from tpops.mailbox import locations
 
@@ -62,7 +63,7 @@ class GoodTests(LoadCase):
         self.assertEqual(Config().server.hostname, "mail.example.org")
         self.patch(socket, "gethostname", lambda: "mail")
         self.patch(socket, "getfqdn", lambda: "mail.example.net")
-        self.assertEqual(schema.machine_name(), "mail.example.net")
+        self.assertEqual(section.machine_name(), "mail.example.net")
 
     def test_tells_where_each_value_comes_from(self) -> None:
         """Every effective key is "default" or file and line, whatever the line ends are."""

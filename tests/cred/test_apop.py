@@ -1,4 +1,4 @@
-"""APOP through the checkers: digests over secrets that are stored as they are (RFC 1939 section 7)."""
+"""APOP and CRAM-MD5 through the checkers: digests over secrets that are stored as they are (RFC 1939 section 7)."""
 
 from __future__ import annotations
 
@@ -62,14 +62,10 @@ class ApopTests(SynchronousTestCase):
         self.assertIs(self.refusal(b"off", b"s"), AccountDisabled)
         self.assertIs(self.refusal(b"off", b"x"), BadCredentials)
 
-    def test_sources_know_whether_apop_is_possible(self) -> None:
-        """A file with one secret makes it possible; hashes alone or a missing file do not."""
-        self.assertTrue(self.source.holds_secrets())
-        path = self.mktemp()
-        self.assertFalse(PasswdFile("f", path, verifier()).holds_secrets())
-        with open(path, "w", encoding="utf-8") as file:
-            file.write("jim:{SHA}2PRZAyDhNDqRW2OUFwZQqPNdaSY=\n")
-        self.assertFalse(PasswdFile("f", path, verifier()).holds_secrets())
+    def test_sources_know_whose_passwords_are_stored_as_they_are(self) -> None:
+        """One answer for every account; a file that cannot be read has none."""
+        self.assertEqual(self.source.secrets(), [True, False, True])
+        self.assertEqual(PasswdFile("f", self.mktemp(), verifier()).secrets(), [False])
 
     def test_secrets_are_found_in_plain_schemes_only(self) -> None:
         """Locked, broken and hashed entries have none."""

@@ -362,8 +362,8 @@ class ShadowAccountsTests(ShadowCase):
 
     def test_has_no_secrets_for_apop(self) -> None:
         """Also where a file looks as if; and nothing is opened to find out."""
-        self.assertFalse(self.make(shadow_path="/nowhere").holds_secrets())
+        self.assertEqual(self.make(shadow_path="/nowhere").secrets(), [False])
         self.write(self.passwd, "joe:{PLAIN}secret:1000:100::/home/joe:/bin/sh")
         self.password_field(HASH)
-        self.assertFalse(self.subject.holds_secrets())
+        self.assertEqual(self.subject.secrets(), [False])
         self.assertNotIn("PLAIN", repr(list(self.subject.records())))

@@ -1,4 +1,4 @@
-"""SASL framing and PLAIN."""
+"""SASL framing and the mechanisms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tpops.errors import BadCommand
 from tpops.protocol import sasl
-from tpops.protocol.sasl import Challenge, Identity, Plain
+from tpops.protocol.actions import Login, LoginByKeyedDigest
+from tpops.protocol.sasl import Challenge, CramMD5, LoginExchange, Plain
 
 
 class Base64Tests(SynchronousTestCase):
@@ -40,11 +41,11 @@ class PlainTests(SynchronousTestCase):
 
     def test_name_and_password(self) -> None:
         """NUL parts, spaces and 8-bit octets are kept."""
-        self.assertEqual(Plain().respond(b"\0joe\0pass word\xe9"), Identity(b"joe", b"pass word\xe9"))
+        self.assertEqual(Plain().respond(b"\0joe\0pass word\xe9"), Login(b"joe", b"pass word\xe9"))
 
     def test_own_name_as_authorization_identity(self) -> None:
         """RFC 4616 §2: acting for oneself is no special case."""
-        self.assertEqual(Plain().respond(b"joe\0joe\0x"), Identity(b"joe", b"x"))
+        self.assertEqual(Plain().respond(b"joe\0joe\0x"), Login(b"joe", b"x"))
 
     def test_malformed_responses_are_refused(self) -> None:
         """Missing parts, empty name or password, another's name."""
@@ -53,4 +54,59 @@ class PlainTests(SynchronousTestCase):
 
     def test_password_is_not_in_the_representation(self) -> None:
         """No secret gets into a log by way of repr."""
-        self.assertNotIn("geheim", repr(Identity(b"joe", b"geheim")))
+        self.assertNotIn("geheim", repr(Login(b"joe", b"geheim")))
+
+
+class LoginTests(SynchronousTestCase):
+    """LOGIN, which has no RFC (draft-murchison-sasl-login)."""
+
+    def test_name_and_password_are_asked_for(self) -> None:
+        """The two prompts that clients wait for; spaces and 8-bit octets are kept."""
+        exchange = LoginExchange()
+        self.assertEqual(exchange.respond(None), Challenge(b"Username:"))
+        self.assertEqual(exchange.respond(b"joe"), Challenge(b"Password:"))
+        self.assertEqual(exchange.respond(b" pass word\xe9"), Login(b"joe", b" pass word\xe9"))
+
+    def test_initial_response_is_the_name(self) -> None:
+        """Clients that send one are asked for the password only."""
+        exchange = LoginExchange()
+        self.assertEqual(exchange.respond(b"joe"), Challenge(b"Password:"))
+        self.assertEqual(exchange.respond(b"x"), Login(b"joe", b"x"))
+
+    def test_empty_name_or_password_is_refused(self) -> None:
+        """As with PLAIN, and before anything is looked up."""
+        self.assertRaises(BadCommand, LoginExchange().respond, b"")
+        exchange = LoginExchange()
+        exchange.respond(b"joe")
+        self.assertRaises(BadCommand, exchange.respond, b"")
+
+
+class CramMD5Tests(SynchronousTestCase):
+    """RFC 2195 §2."""
+
+    def asked(self) -> CramMD5:
+        """An exchange whose challenge was sent."""
+        exchange = CramMD5(b"<1.2@host>")
+        self.assertEqual(exchange.respond(None), Challenge(b"<1.2@host>"))
+        return exchange
+
+    def test_name_and_digest_over_the_challenge(self) -> None:
+        """The digest comes last, in either case; a name may have spaces."""
+        digest = b"B913A602C7EDA7A495B4E6E7334D3890"
+        for name in (b"tim", b"tim of x", b"t\xc3\xafm"):
+            expected = LoginByKeyedDigest(name, b"<1.2@host>", digest.lower())
+            self.assertEqual(self.asked().respond(name + b" " + digest), expected)
+
+    def test_no_initial_response(self) -> None:
+        """RFC 2195 §2: the server speaks first, so a response with the command is refused, an empty one too."""
+        for response in (b"", b"joe " + b"0" * 32):
+            self.assertRaises(BadCommand, CramMD5(b"<1@h>").respond, response)
+
+    def test_malformed_responses_are_refused(self) -> None:
+        """No name, no digest, one of another length."""
+        for response in (b"", b"joe", b"joe ", b"joe 0", b" " + b"0" * 32, b"0" * 32, b"joe " + b"0" * 33):
+            self.assertRaises(BadCommand, self.asked().respond, response)
+
+    def test_digest_is_not_in_the_representation(self) -> None:
+        """No secret gets into a log by way of repr."""
+        self.assertNotIn("0" * 32, repr(self.asked().respond(b"joe " + b"0" * 32)))

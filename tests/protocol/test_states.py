@@ -211,6 +211,39 @@ class SaslTests(SynchronousTestCase):
         self.assertRaises(BadCommand, Conversation(Offer()).handle, b"AUTH PLAIN")
 
 
+class SeveralChallengesTests(SynchronousTestCase):
+    """RFC 4422 §3: a mechanism of any number of steps, here one of SCRAM's shape."""
+
+    def test_keys_by_name_and_a_last_message_of_the_server(self) -> None:
+        """
+        RFC 5802 §3: the name comes first, stored keys are found by it, and the server's signature is a challenge that
+        the client answers with an empty line.
+        """
+        keys = {b"joe": b"salt of joe"}
+
+        class Stepwise:
+            """Answers with what is stored under the name."""
+
+            def __init__(self) -> None:
+                self.said: list[bytes] = []
+
+            def respond(self, response: bytes | None) -> sasl.Outcome:
+                """See L{sasl.Exchange}."""
+                self.said.append(response or b"")
+                if len(self.said) == 1:
+                    return sasl.Challenge(keys[self.said[0]])
+                return sasl.Challenge(b"v=signature") if len(self.said) == 2 else Login(*self.said[:2])
+
+        conversation = Conversation(Offer(mechanisms={b"STEPWISE": Stepwise}))
+        say = [base64.b64encode(octets) for octets in (b"joe", b"proof")]
+        signature = base64.b64encode(b"v=signature")
+        self.assertEqual(conversation.handle(b"AUTH STEPWISE " + say[0]), b"+ c2FsdCBvZiBqb2U=\r\n")
+        self.assertEqual(conversation.handle(say[1]), b"+ %s\r\n" % signature)
+        self.assertEqual(conversation.longest_line, SASL_LINE_OCTETS)
+        self.assertEqual(conversation.handle(b""), Login(b"joe", b"proof"))
+        self.assertIsNone(conversation.longest_line)
+
+
 class TransactionTests(SynchronousTestCase):
     """RFC 1939 §5: after login."""
 

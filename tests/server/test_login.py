@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.harness import LOGIN, Harness
+from tests.server.harness import LOGIN, Client, Harness
 from tpops.errors import (
     AccountDisabled,
     LookupUnavailable,
@@ -18,7 +20,9 @@ from tpops.errors import (
     TooSoon,
 )
 from tpops.protocol.capabilities import Offer
-from tpops.server.apop import APOPCredentials
+from tpops.protocol.sasl import CramMD5
+from tpops.server.digests import APOPCredentials, CRAMMD5Credentials
+from tpops.server.offers import ALWAYS, Offers
 
 FAILED = b"-ERR [AUTH] authentication failed\r\n"
 
@@ -162,6 +166,75 @@ class ApopTests(SynchronousTestCase):
     def test_digest_is_not_shown(self) -> None:
         """No secret gets into a log by way of repr."""
         self.assertNotIn("abc", repr(APOPCredentials(b"joe", b"<1@h>", b"abc")))
+
+
+class CramMD5Tests(SynchronousTestCase):
+    """RFC 2195, through the portal."""
+
+    def setUp(self) -> None:
+        """A server whose challenges are its timestamps."""
+        self.harness = Harness()
+        offer = Offer(mechanisms={b"CRAM-MD5": lambda: CramMD5(self.harness.shared.stamp())})
+        self.harness.shared.offers = Offers(offer, ALWAYS, ())
+
+    def challenge(self, client: Client) -> bytes:
+        """Begin; what the server sent."""
+        plus, _, text = client.say(b"AUTH CRAM-MD5\r\n").partition(b" ")
+        self.assertEqual((plus, text[-2:]), (b"+", b"\r\n"))
+        return base64.b64decode(text[:-2], validate=True)
+
+    def response(self, name: bytes, secret: bytes, challenge: bytes) -> bytes:
+        """What a client says then."""
+        digest = hmac.new(secret, challenge, "md5").hexdigest().encode()
+        return base64.b64encode(name + b" " + digest) + b"\r\n"
+
+    def test_digest_over_the_challenge(self) -> None:
+        """RFC 2195 §2: right digest, and a challenge like a message-id."""
+        client = self.harness.connect()
+        challenge = self.challenge(client)
+        self.assertRegex(challenge, rb"^<[!-;=?-~]+@host\.example>$")
+        self.assertIn(b"+OK joe has", client.say(self.response(b"joe", b"secret", challenge)))
+
+    def test_example_of_the_rfc(self) -> None:
+        """RFC 2195 §2."""
+        challenge = b"<1896.697170952@postoffice.reston.mci.net>"
+        credentials = CRAMMD5Credentials(b"tim", challenge, b"b913a602c7eda7a495b4e6e7334d3890")
+        self.assertTrue(credentials.checkPassword(b"tanstaaftanstaaf"))
+        self.assertFalse(credentials.checkPassword(b"tanstaaf"))
+
+    def test_unknown_user_and_wrong_digest_look_and_last_the_same(self) -> None:
+        """The same reply after the same time, and that of a wrong password."""
+        for name, secret in ((b"joe", b"wrong"), (b"nobody", b"secret"), (b"\xff", b"secret")):
+            client = self.harness.connect()
+            self.assertEqual(client.say(self.response(name, secret, self.challenge(client))), b"")
+            self.harness.clock.advance(1.99)
+            self.assertEqual(client.heard(), b"")
+            self.harness.clock.advance(0.01)
+            self.assertEqual(client.heard(), FAILED)
+
+    def test_response_does_not_serve_twice(self) -> None:
+        """Promise: what somebody heard on the wire opens nothing, on this connection or another."""
+        client = self.harness.connect()
+        heard = self.response(b"joe", b"secret", self.challenge(client))
+        client.say(b"*\r\n")
+        for again in (client, self.harness.connect()):
+            self.challenge(again)
+            again.say(heard)
+            self.harness.clock.advance(2)
+            self.assertEqual(again.heard(), FAILED)
+
+    def test_challenges_never_repeat(self) -> None:
+        """RFC 2195 §2: different each time, also on one connection."""
+        clients = [self.harness.connect() for _ in range(10)]
+        challenges = set()
+        for client in clients * 2:
+            challenges.add(self.challenge(client))
+            client.say(b"*\r\n")
+        self.assertEqual(len(challenges), 20)
+
+    def test_digest_is_not_shown(self) -> None:
+        """No secret gets into a log by way of repr."""
+        self.assertNotIn("abc", repr(CRAMMD5Credentials(b"joe", b"<1@h>", b"abc")))
 
 
 class VanishingTests(SynchronousTestCase):

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tpops.config.positions import Path
-from tpops.config.schema import Section
+from tpops.config.section import Section
 
 
 @attrs.frozen(slots=True)
@@ -51,7 +51,7 @@ def tables(model: type[BaseModel]) -> Tables:
 
 
 def facts(field: FieldInfo) -> Mapping[str, object]:
-    """What L{tpops.config.schema.key} said about a key."""
+    """What L{tpops.config.section.key} said about a key."""
     extra = field.json_schema_extra
     return extra if isinstance(extra, dict) else {}
 

@@ -9,59 +9,17 @@ Limits: values only.  Files are read by tpops.config.load; parts get plain argum
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from tpops.config import checks
+from tpops.config.section import Network, PathText, Section, key, machine_name
 
 #: Where the state lies when nobody says otherwise.
 STATE_DIRECTORY = "/var/lib/tpops"
-
-PathText = Annotated[str, AfterValidator(checks.path)]
-Network = Annotated[str, AfterValidator(checks.network)]
-
-
-def key(
-    description: str,
-    *,
-    since: str = "0.9",
-    example: str = "",
-    shown: str = "",
-    secret: bool = False,
-    ge: float | None = None,
-    le: float | None = None,
-) -> FieldInfo:
-    """
-    What is said about a key beside its type and default.
-
-    @param example: TOML value for the sample file where the default teaches nothing
-    @param shown: what the reference says for a default that is found out when loading
-    @param secret: the value is never shown
-    """
-    extra: dict[str, str | bool] = {"since": since, "example": example, "shown": shown, "secret": secret}
-    made: FieldInfo = Field(description=description, json_schema_extra=dict(extra), ge=ge, le=le)
-    return made
-
-
-def machine_name() -> str:
-    """The machine's full host name, without asking the network when its own name is full."""
-    name = socket.gethostname()
-    return name if "." in name else socket.getfqdn()
-
-
-class Section(BaseModel):
-    """One table of the file: unknown keys are refused, nothing is converted, nothing changes later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    def in_force(self) -> Iterable[str]:
-        """The names of the keys that mean something beside the others."""
-        return type(self).model_fields
 
 
 class Server(Section):
@@ -192,6 +150,13 @@ class Protocol(Section):
     bad_commands: Annotated[
         int, key("Wrong commands, one after the other, after which the connection is closed.", ge=1)
     ] = 20
+    digests: Annotated[
+        Literal["auto", "any", "never"],
+        key(
+            'APOP and CRAM-MD5, which need passwords that are stored as they are: "auto" where all accounts have such '
+            'ones, "any" where some have (clients of the others may fail then), "never" not at all.'
+        ),
+    ] = "auto"
     last: Annotated[bool, key("Offer the command LAST of RFC 1460, which RFC 1939 has dropped.")] = False
     utf8_headers: Annotated[
         Literal["send", "refuse"],

@@ -4,7 +4,8 @@ The ordered checker: all accounts sources behind one twisted.cred checker.
 Purpose: the Portal keeps one checker per kind of credentials, so the order of the sources lives here.  The name
 is made canonical once; then the sources are asked in order and the first yes wins, as in tpop3d.  "No such user"
 and "wrong password" go on to the next; "account is disabled" and "cannot say" stop.
-Limits: name and password (IUsernamePassword), or a digest over a stored secret (IUsernameHashedPassword, for APOP).
+Limits: name and password (IUsernamePassword), or a digest over a stored secret (IUsernameHashedPassword, for
+APOP and CRAM-MD5).
 Speed: as long as the sources answer at once, so does this: no Deferred, no coroutine.
 Security: when no source knew the name, work of the length of a password check is done before the same refusal.
 """

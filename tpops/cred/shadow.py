@@ -221,9 +221,9 @@ class ShadowAccounts(PasswordSource):
         """See L{PasswordSource.records}."""
         return map(self._record, self._files.read().entries.values())
 
-    def holds_secrets(self) -> bool:
-        """See L{PasswordSource.holds_secrets}: these files have hashes only."""
-        return False
+    def secrets(self) -> list[bool]:
+        """See L{PasswordSource.secrets}: these files have hashes only."""
+        return [False]
 
     def _record(self, entry: _Entry) -> Record:
         refusal = entry.shadow.refusal(self._today()) if entry.shadow else ""

@@ -100,7 +100,7 @@ class PasswordSource(ABC):
         self, credentials: IUsernamePassword | IUsernameHashedPassword
     ) -> bytes | Deferred[bytes]:
         """
-        Verify name and password, or a digest made with it (APOP); the name is canonical, in UTF-8.
+        Verify name and password, or a digest made with it (APOP, CRAM-MD5); the name is canonical, in UTF-8.
 
         @raise UnknownUser: when this source surely does not have the name
         @raise BadCredentials: when the password is wrong
@@ -116,12 +116,12 @@ class PasswordSource(ABC):
             return _verdict(record, right)
         return Deferred.fromCoroutine(_verdict_later(record, right))
 
-    def holds_secrets(self) -> bool:
-        """Whether some password is stored as it is, so that APOP is possible."""
+    def secrets(self) -> list[bool]:
+        """For every account, whether its password is stored as it is; [False] where that cannot be said."""
         try:
-            return any(schemes.plain_secret(record.password_hash) is not None for record in self.records())
+            return [schemes.plain_secret(record.password_hash) is not None for record in self.records()]
         except LookupUnavailable:
-            return False
+            return [False]
 
     async def account(self, name: str) -> Account:
         """See L{IAccounts.account}."""

@@ -29,6 +29,15 @@ class LoginByDigest:
 
 
 @dataclass(frozen=True, slots=True)
+class LoginByKeyedDigest:
+    """The same with the digest of CRAM-MD5: of the challenge, keyed with the password (RFC 2195)."""
+
+    name: bytes
+    challenge: bytes
+    digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class StartTLS:
     """Answer, then begin the TLS handshake."""
 
@@ -61,5 +70,7 @@ class Close:
     reply: bytes
 
 
-Action = Login | LoginByDigest | StartTLS | Retrieve | Listing | Commit | Close
+#: What begins a login.
+AnyLogin = Login | LoginByDigest | LoginByKeyedDigest
+Action = AnyLogin | StartTLS | Retrieve | Listing | Commit | Close
 Result = bytes | Action

@@ -1,9 +1,9 @@
 """
-The framing of SASL in POP3 (RFC 5034, RFC 4422) and the mechanism PLAIN (RFC 4616).
+The framing of SASL in POP3 (RFC 5034, RFC 4422) and the mechanisms PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195).
 
 Purpose: base64, cancelling and the order of challenges are here; a mechanism sees only decoded octets.
 A mechanism is a name and a callable that starts an exchange; an exchange takes a response and gives a
-L{Challenge} or an L{Identity}.
+L{Challenge}, or the action that the server carries out next.
 Limits: a response may have up to L{tpops.protocol.commands.SASL_LINE_OCTETS} octets.
 """
 
@@ -12,10 +12,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from tpops.errors import BadCommand
+from tpops.protocol.actions import Login, LoginByKeyedDigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +26,19 @@ class Challenge:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """
-    What a finished exchange says: who he is and how that can be verified.
-
-    @ivar name: the authentication identity, as sent
-    @ivar password: the password that goes with it
-    """
-
-    name: bytes
-    password: bytes = field(repr=False)
+#: What a response leads to: another challenge, or a login with what the exchange has found out.
+Outcome = Challenge | Login | LoginByKeyedDigest
 
 
 class Exchange(Protocol):
-    """One run of a mechanism."""
+    """
+    One run of a mechanism.
 
-    def respond(self, response: bytes | None) -> Challenge | Identity:
+    What a mechanism needs beside the responses (a challenge that nobody can guess, stored keys by name) is handed
+    to whoever starts it: L{Mechanisms} hold callables without arguments.
+    """
+
+    def respond(self, response: bytes | None) -> Outcome:
         """
         Take the client's response, None when it sent no initial one.
 
@@ -60,7 +57,7 @@ class Plain:
     An authorization identity is accepted when it is the same name.
     """
 
-    def respond(self, response: bytes | None) -> Challenge | Identity:
+    def respond(self, response: bytes | None) -> Outcome:
         """See L{Exchange}."""
         if response is None:
             return Challenge(b"")
@@ -72,7 +69,54 @@ class Plain:
             raise BadCommand("PLAIN needs a name and a password")
         if authorization not in (b"", name):
             raise BadCommand("PLAIN: acting for another user is not possible here")
-        return Identity(name, password)
+        return Login(name, password)
+
+
+class LoginExchange:
+    """
+    LOGIN: the name, then the password, each asked for (draft-murchison-sasl-login).
+
+    The draft lets the client send no initial response; those that do mean the name.
+    """
+
+    def __init__(self) -> None:
+        self._name: bytes | None = None
+
+    def respond(self, response: bytes | None) -> Outcome:
+        """See L{Exchange}."""
+        if response is None:
+            return Challenge(b"Username:")
+        if not response:
+            raise BadCommand("LOGIN needs a name and a password")
+        if self._name is None:
+            self._name = response
+            return Challenge(b"Password:")
+        return Login(self._name, response)
+
+
+class CramMD5:
+    """
+    CRAM-MD5: name, space, HMAC-MD5 of the challenge keyed with the password, in hexadecimal (RFC 2195 section 2).
+
+    @param challenge: in the form of a message-id, never used before and not to be guessed
+    """
+
+    def __init__(self, challenge: bytes) -> None:
+        self._challenge = challenge
+        self._asked = False
+
+    def respond(self, response: bytes | None) -> Outcome:
+        """See L{Exchange}."""
+        if not self._asked:
+            if response is not None:
+                raise BadCommand("CRAM-MD5 has no initial response")
+            self._asked = True
+            return Challenge(self._challenge)
+        # A name may have spaces in it, a digest has none.
+        name, _, digest = (response or b"").rpartition(b" ")
+        if not name or len(digest) != 32:
+            raise BadCommand("CRAM-MD5 needs a name and a digest of 32 hexadecimal digits")
+        return LoginByKeyedDigest(name, self._challenge, digest.lower())
 
 
 def decode(line: bytes) -> bytes:

@@ -248,8 +248,8 @@ class Exchange:
     def step(self, response: bytes | None) -> Result:
         """Hand a response to the mechanism."""
         outcome = self.mechanism.respond(response)
-        if isinstance(outcome, sasl.Identity):
-            return Login(outcome.name, outcome.password)
+        if not isinstance(outcome, sasl.Challenge):
+            return outcome
         self.conversation.state = self
         self.conversation.longest_line = SASL_LINE_OCTETS
         return replies.challenge(sasl.encode(outcome.data))

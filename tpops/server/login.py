@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.cred.credentials import UsernamePassword
+from twisted.cred.credentials import ICredentials, UsernamePassword
 from twisted.cred.error import LoginFailed
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
@@ -20,8 +20,8 @@ from tpops.errors import BadCredentials, LoginError, LoginRefused, StorageError,
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account
 from tpops.protocol import replies
-from tpops.protocol.actions import Login, LoginByDigest
-from tpops.server.apop import APOPCredentials
+from tpops.protocol.actions import AnyLogin, Login, LoginByDigest
+from tpops.server.digests import APOPCredentials, CRAMMD5Credentials
 from tpops.server.foreign import open_foreign
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _log = Logger()
 Logout = Callable[[], Awaitable[object] | object]
 
 
-async def log_in(server: POP3Server, action: Login | LoginByDigest) -> None:
+async def log_in(server: POP3Server, action: AnyLogin) -> None:
     """Carry out USER/PASS, APOP or a finished AUTH."""
     session = server.session
     session.named = action.name
@@ -61,12 +61,17 @@ async def log_in(server: POP3Server, action: Login | LoginByDigest) -> None:
         server.send(replies.logged_in(mailbox.account.name, session.messages_at_login, session.octets_at_login))
 
 
-async def _open(server: POP3Server, action: Login | LoginByDigest) -> tuple[Mailbox, Logout]:
-    credentials: object
+def _credentials(server: POP3Server, action: AnyLogin) -> ICredentials:
+    """What the portal is asked with."""
     if isinstance(action, Login):
-        credentials = UsernamePassword(action.name, action.password)
-    else:
-        credentials = APOPCredentials(action.name, server.conversation.stamp or b"", action.digest)
+        return UsernamePassword(action.name, action.password)
+    if isinstance(action, LoginByDigest):
+        return APOPCredentials(action.name, server.conversation.stamp or b"", action.digest)
+    return CRAMMD5Credentials(action.name, action.challenge, action.digest)
+
+
+async def _open(server: POP3Server, action: AnyLogin) -> tuple[Mailbox, Logout]:
+    credentials = _credentials(server, action)
     try:
         avatar: Any
         _, avatar, logout = await server.shared.portal.login(credentials, server.session.peer, IMailboxPOP3)
@@ -85,7 +90,7 @@ async def _open(server: POP3Server, action: Login | LoginByDigest) -> tuple[Mail
         raise
 
 
-async def _fail(server: POP3Server, failed: BadCredentials, started: float, action: Login | LoginByDigest) -> None:
+async def _fail(server: POP3Server, failed: BadCredentials, started: float, action: AnyLogin) -> None:
     session = server.session
     session.login_failures += 1
     _tell(server, "login-failed", failed)

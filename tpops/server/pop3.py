@@ -24,7 +24,7 @@ from tpops.errors import CommandError, LimitReached, RemoveFailed, StorageError,
 from tpops.interfaces import ITicket
 from tpops.mailbox.view import Mailbox
 from tpops.protocol import replies
-from tpops.protocol.actions import Action, Close, Commit, Listing, Login, LoginByDigest, Retrieve, StartTLS
+from tpops.protocol.actions import Action, AnyLogin, Close, Commit, Listing, Retrieve, StartTLS
 from tpops.server.connection import Connection
 from tpops.server.login import Logout, log_in
 from tpops.server.offers import IMPLICIT
@@ -151,7 +151,7 @@ class POP3Server(Connection):
             self._run(send_message(self, action))
         elif isinstance(action, Listing):
             self._run(send_listing(self, action))
-        elif isinstance(action, Login | LoginByDigest):
+        elif isinstance(action, AnyLogin):
             self._run(log_in(self, action))
         elif isinstance(action, Commit):
             self._run(self._commit())

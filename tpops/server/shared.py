@@ -30,7 +30,7 @@ class Shared:
     @ivar epoch: seconds since the epoch, for logs
     @ivar offers: what is possible for whom
     @ivar options: limits and timers
-    @ivar hostname: our name in APOP timestamps
+    @ivar hostname: our name in APOP timestamps and CRAM-MD5 challenges
     @ivar tls_context: starts TLS (an IOpenSSLServerConnectionCreator), None without a certificate
     @ivar connections: the open connections, and those that are lost while a command still runs
     """
@@ -47,5 +47,5 @@ class Shared:
     connections: set[POP3Server] = attrs.field(factory=set)
 
     def stamp(self) -> bytes:
-        """A timestamp for APOP: unique and not to be guessed (RFC 1939 section 7)."""
+        """For APOP (RFC 1939 section 7) and CRAM-MD5 (RFC 2195): unique, not to be guessed, like a message-id."""
         return f"<{secrets.token_hex(12)}.{int(self.epoch())}@{self.hostname}>".encode("ascii", "replace")

@@ -1,4 +1,8 @@
-"""APOP's credentials: name, timestamp and digest (RFC 1939 section 7)."""
+"""
+Credentials that prove the knowledge of a secret: APOP (RFC 1939 section 7) and CRAM-MD5 (RFC 2195).
+
+Limits: only a source that holds the secret as it is can say yes.
+"""
 
 from __future__ import annotations
 
@@ -28,4 +32,25 @@ class APOPCredentials:
     def checkPassword(self, password: bytes) -> bool:
         """Whether the digest was made with this secret; takes the same time either way."""
         made = hashlib.md5(self.stamp + password, usedforsecurity=False).hexdigest().encode("ascii")
+        return hmac.compare_digest(made, self.digest)
+
+
+@implementer(IUsernameHashedPassword)
+@attrs.frozen
+class CRAMMD5Credentials:
+    """
+    See L{IUsernameHashedPassword}.
+
+    @ivar username: name as sent
+    @ivar challenge: what the server had sent
+    @ivar digest: HMAC-MD5 of the challenge, keyed with the secret, in lower-case hexadecimal
+    """
+
+    username: bytes
+    challenge: bytes
+    digest: bytes = attrs.field(repr=False)
+
+    def checkPassword(self, password: bytes) -> bool:
+        """Whether the digest was made with this secret; takes the same time either way."""
+        made = hmac.digest(password, self.challenge, "md5").hex().encode("ascii")
         return hmac.compare_digest(made, self.digest)
