@@ -175,3 +175,21 @@ class PoplibTests(MechanismCase):
         self.assertRaises(poplib.error_proto, client._shortcmd, "AUTH CRAM-MD5")
         client.user(USER)
         self.assertTrue(client.pass_(PASSWORD).startswith(b"+OK"))
+
+    def test_mixed_accounts(self) -> None:
+        """Promise: where only some passwords are stored as they are, protocol.digests says what is announced."""
+        users = self.server.directory / "users"
+        users.write_text(users.read_text() + f"hashed:{hash_password(b'x')}\n")
+        for digests, announced in (("auto", False), ("any", True), ("never", False)):
+            self.server.stop()
+            self.server.configuration["protocol"] = {
+                **self.server.configuration.get("protocol", {}),
+                "digests": digests,
+            }
+            self.server.start()
+            client = self.connect()
+            self.assertEqual(b"<" in client.getwelcome(), announced, digests)
+            self.assertEqual("CRAM-MD5" in client.capa()["SASL"], announced, digests)
+            if announced:
+                self.assertTrue(client.apop(USER, PASSWORD).startswith(b"+OK"))
+            client.quit()
