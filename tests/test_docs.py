@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tpops.config.load import load
 from tpops.protocol.commands import COMMANDS, Command
 
 ROOT = Path(__file__).parent.parent
@@ -43,3 +44,13 @@ class DocumentationTests(SynchronousTestCase):
             for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
                 if "://" not in target:
                     self.assertTrue((page.parent / target).exists(), f"{page.name}: {target}")
+
+    def test_configuration_of_the_readme_is_right(self) -> None:
+        """What a newcomer copies is accepted as it stands, without a warning."""
+        text = (ROOT / "README.md").read_text("utf-8")
+        (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+        path = Path(self.mktemp())
+        path.write_text(example, "utf-8")
+        loaded = load(str(path))
+        self.assertEqual(loaded.warnings, ())
+        self.assertEqual([one.port for one in loaded.config.listen], [110, 995])

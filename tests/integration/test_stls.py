@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import poplib
 import ssl
 import time
@@ -11,9 +9,6 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.ssl import DefaultOpenSSLContextFactory
@@ -23,6 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.integration.server import temporary
 from tests.integration.wire import ANSWER_SECONDS, Wire
+from tests.pki import self_signed
 from tests.server.harness import Harness
 from tpops.server.listeners import Listener, listen
 from tpops.server.offers import OPTIONAL
@@ -30,25 +26,9 @@ from tpops.server.offers import OPTIONAL
 
 @cache
 def certificate() -> tuple[str, str]:
-    """A certificate for 127.0.0.1 signed by itself, and its key, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return made.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
+    """A certificate for 127.0.0.1, and its key: the same one for all tests."""
+    made, key = self_signed("127.0.0.1")
+    return made.decode(), key.decode()
 
 
 class StartTLSTests(TestCase):

@@ -43,11 +43,6 @@ def from_error(problem: TpopsError) -> bytes:
     return error(problem.public, problem.code)
 
 
-def ok(text: str) -> bytes:
-    """A positive reply."""
-    return _line(f"+OK {text}")
-
-
 def greeting(text: str, stamp: bytes | None) -> bytes:
     """The first line; with the APOP timestamp where APOP is possible (RFC 1939 section 7)."""
     if stamp is None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 LF = 0x0A
 CR = 0x0D
-DOT = 0x2E
 
 #: With more than one dot in so many octets, a search for LF and dot together is the faster one.
 _DENSE = 32
