@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tpops.config.schema import Config
 from tpops.cred import drivers, names
@@ -92,6 +93,8 @@ class POP3Service(Service):
             for one in self.config.listen:
                 listener = Listener(one.address, one.port, one.backlog, int(one.mode, 8), self.config.tls_mode(one))
                 self.ports.append(listen(listener, self._shared, self._reactor))
+                if listener.path is not None and self._identity is not None and os.geteuid() == 0:
+                    os.chown(listener.path, self._identity.uid, self._identity.gid)
             if self._identity is not None:
                 privileges.become(self._identity)
             self._open_logs()
@@ -115,7 +118,7 @@ class POP3Service(Service):
         """Stop without removing anything that no QUIT asked for."""
         super().stopService()
         ports, self.ports = self.ports, []
-        stopping = [maybeDeferred(port.stopListening) for port in ports]
+        stopping = [maybeDeferred(port.stopListening).addErrback(_not_closed) for port in ports]
         return DeferredList(stopping).addCallback(lambda _: Deferred.fromCoroutine(self._end_sessions()))
 
     def _reopen_logs(self, *_: object) -> None:
@@ -252,6 +255,10 @@ class POP3Service(Service):
                     raise ConfigError([f"cannot write the log {path}: {problem.strerror}"]) from problem
                 self._logs.append(log)
                 self._bus.add(sink(log))
+
+
+def _not_closed(failure: Failure) -> None:
+    _log.failure("a listener could not be closed", failure)
 
 
 def _stop_now(problem: ConfigError) -> None:

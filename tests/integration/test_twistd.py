@@ -176,6 +176,32 @@ class StartTests(SynchronousTestCase):
         self.assertNotIn("Traceback", server.output())
 
 
+class SocketOfAnotherUserTests(SynchronousTestCase):
+    """A UNIX socket in a directory of root's, and a server that is root no more."""
+
+    def test_socket_belongs_to_the_server_and_outlives_it_harmlessly(self) -> None:
+        """Promise: its user and group may connect; one that cannot be removed is told, and replaced by a start."""
+        if os.geteuid() != 0:
+            self.skipTest("needs root")
+        nobody = pwd.getpwnam("nobody")
+        directory = reachable_directory(self)
+        run = directory / "run"
+        run.mkdir(mode=0o755)
+        server = RunningServer(self, directory, listen=({"address": "unix:run/pop3"},), server={"user": "nobody"})
+        for path in (directory, directory / "users", *(directory / USER).rglob("*"), directory / USER):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        for _ in range(2):
+            server.start()
+            found = (run / "pop3").stat()
+            self.assertEqual((found.st_uid, found.st_gid), (nobody.pw_uid, nobody.pw_gid))
+            wire = Wire.connect(self, str(run / "pop3"))
+            self.assertTrue(wire.log_in(USER, PASSWORD).startswith(b"+OK"))
+            wire.close()
+            self.assertEqual(server.stop(), -signal.SIGTERM)
+            self.assertIn(f"{run}/pop3 stays: Permission denied", server.output())
+            self.assertNotIn("Traceback", server.output())
+
+
 class HashedPasswordTests(SynchronousTestCase):
     """Whatever a login needs is loaded before rights are given up."""
 

@@ -67,7 +67,9 @@ class Listen(Section):
         ),
     ] = Field(default_factory=lambda data: 995 if data.get("tls") == "implicit" else 110)
     mode: Annotated[
-        str, AfterValidator(checks.octal_mode), key("Permissions of a UNIX socket, in octal; not for TCP.")
+        str,
+        AfterValidator(checks.octal_mode),
+        key("Permissions of a UNIX socket, in octal; it belongs to `user` and `group`. Not for TCP."),
     ] = "0660"
     backlog: Annotated[int, key("Connections that the kernel queues until they are accepted.", ge=1, le=65535)] = 1024
 

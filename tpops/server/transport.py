@@ -10,6 +10,7 @@ connections with TLS.  Measured: see docs/performance.md.
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import struct
 import termios
@@ -18,7 +19,10 @@ from typing import Any
 from twisted.internet import main, tcp, unix
 from twisted.internet.address import IPv6Address
 from twisted.internet.interfaces import IProtocol, IReactorFDSet
+from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+_log = Logger()
 
 
 class SendsAtOnce(tcp.Server):
@@ -117,3 +121,16 @@ class UNIXPort(unix.Port):
     """Listens on a UNIX socket."""
 
     transport = UNIXServer
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close; the path may be in a directory where we may not remove it since rights were given up."""
+        try:
+            super().connectionLost(reason)
+        except OSError as problem:
+            _log.info(
+                "socket {path} stays: {why}; the next start replaces it",
+                event="socket-left",
+                path=os.fsdecode(problem.filename),
+                why=problem.strerror,
+            )
+            tcp.Port.connectionLost(self, reason)
