@@ -5,7 +5,7 @@ Purpose: L{violations} reads every module with L{ast} and says, one line each, w
 within functions and under C{TYPE_CHECKING} count as well, and so does C{importlib.import_module} with a
 constant name.
 
-    core    model, errors, interfaces, coroutines, protocol, mailbox.view    imports core; protocol is pure
+    core    model, errors, interfaces, coroutines, credentials, protocol, mailbox.view    imports core; protocol is pure
     parts   mailbox, cred, policy, events, config, db            import core, themselves and db
     server                                                       imports core and itself
     roots   service, tap, process, delivery, admin, postfix      import anything, and the reactor
@@ -23,7 +23,15 @@ from pathlib import Path
 import attrs
 
 CORE_MODULES = frozenset(
-    ("tpops", "tpops.model", "tpops.errors", "tpops.interfaces", "tpops.coroutines", "tpops.mailbox.view")
+    (
+        "tpops",
+        "tpops.model",
+        "tpops.errors",
+        "tpops.interfaces",
+        "tpops.coroutines",
+        "tpops.credentials",
+        "tpops.mailbox.view",
+    )
 )
 PARTS = frozenset(("mailbox", "cred", "policy", "events", "config", "db"))
 ROOTS = frozenset(("service", "tap", "process", "delivery", "admin", "postfix"))

@@ -31,6 +31,7 @@ from tpops.cred import drivers, names
 from tpops.cred.hashes import Verifier
 from tpops.cred.ordered import OrderedChecker
 from tpops.cred.realm import Realm
+from tpops.cred.source import Means
 from tpops.errors import ConfigError
 from tpops.events.access_log import AccessLog
 from tpops.events.bus import EventBus
@@ -95,10 +96,12 @@ class POP3Service(Service):
                 self.ports.append(listen(listener, self._shared, self._reactor))
                 if listener.path is not None and self._identity is not None and os.geteuid() == 0:
                     os.chown(listener.path, self._identity.uid, self._identity.gid)
+            for source in self._sources:
+                source.start()
             if self._identity is not None:
                 privileges.become(self._identity)
             self._open_logs()
-            self._offer_digests()
+            self._offer_proofs()
         except ConfigError as problem:
             _stop_now(problem)
         super().privilegedStartService()
@@ -140,6 +143,10 @@ class POP3Service(Service):
                     connection.abort("server shutdown")
             removing = any(not connection.interruptible() for connection in connections)
             patience = _STOP_SECONDS if removing else _STOP_WAITING_SECONDS
+        for source in self._sources:
+            stopped = source.stop()
+            if stopped is not None:
+                await stopped
         self._bus.close()
         for log in self._logs:
             log.close()
@@ -151,8 +158,11 @@ class POP3Service(Service):
         run_in_thread = partial(deferToThreadPool, self._reactor, self._reactor.getThreadPool())
         passwords = config.passwords
         verifier = Verifier(run_in_thread, self._reactor.seconds, passwords.cache_entries, passwords.cache_ttl_seconds)
-        self._sources = [drivers.make(one.driver, one.name, one.settings(), verifier) for one in config.accounts]
         login_names = names.LoginNames(config.names.default_domain, config.names.lowercase, config.names.separators)
+        means = Means(
+            verifier, run_in_thread, self._reactor.seconds, self._reactor, login_names.split, config.server.hostname
+        )
+        self._sources = [drivers.make(one.driver, one.name, one.settings(), means) for one in config.accounts]
         checker = OrderedChecker(self._sources, login_names, verifier)
         limiter = self._limiter()
         portal = Portal(Realm(checker, self._maildrops(run_in_thread), limiter.login_delay), [checker])
@@ -179,13 +189,18 @@ class POP3Service(Service):
             hostname=config.server.hostname,
         )
 
-    def _offers(self, digests: bool = False) -> Offers:
+    def _offers(self, proven: frozenset[str] = frozenset()) -> Offers:
+        """
+        What is offered to whom.
+
+        @param proven: "APOP" and the SASL mechanisms that the accounts can use beside their passwords
+        """
         protocol = self.config.protocol
         mechanisms: Mechanisms = {b"PLAIN": Plain, b"LOGIN": LoginExchange}
-        if digests:
+        if "CRAM-MD5" in proven:
             mechanisms[b"CRAM-MD5"] = lambda: CramMD5(self._shared.stamp())
         base = Offer(
-            apop=digests,
+            apop="APOP" in proven,
             greeting=protocol.greeting,
             mechanisms=mechanisms,
             last=protocol.last,
@@ -236,14 +251,15 @@ class POP3Service(Service):
             self._reactor.seconds,
         )
 
-    def _offer_digests(self) -> None:
-        """APOP and CRAM-MD5 need passwords that are stored as they are; who cannot use them had better not see them."""
+    def _offer_proofs(self) -> None:
+        """What proves a password without sending it; who cannot use such a mechanism had better not see it."""
         mode = self.config.protocol.digests
         if mode == "never":
             return
-        held = [one for source in self._sources for one in source.secrets()]
-        if any(held) and (mode == "any" or all(held)):
-            self._shared.offers = self._offers(digests=True)
+        each = [one for source in self._sources for one in source.mechanisms()]
+        together = frozenset.union if mode == "any" else frozenset.intersection
+        if each:
+            self._shared.offers = self._offers(together(*each))
 
     def _open_logs(self) -> None:
         self._bus.add(ProcessLog(self.config.log.level == "debug"))

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 import tpops
-from tests.cred.fakes import login, verifier
+from tests.cred.fakes import login, means, verifier
 from tpops.admin import check, cli, sources
 from tpops.config.load import load
 from tpops.cred.sqlite import SQLiteAccounts, create
@@ -58,7 +58,7 @@ class CommandCase(SynchronousTestCase):
 
     def lets_in(self, name: str, password: str) -> bool:
         """Whether the server would."""
-        database = SQLiteAccounts("sqlite", os.path.join(self.directory, "accounts.sqlite"), verifier())
+        database = SQLiteAccounts("sqlite", means(), os.path.join(self.directory, "accounts.sqlite"))
         self.addCleanup(database.close)
         try:
             answer = database.requestAvatarId(login(name, password))
@@ -129,7 +129,7 @@ class UserTests(CommandCase):
         """The name is made canonical; the hash is argon2id; the server lets him in."""
         said = self.tpops("user", "add", "Joe", "--stdin", stdin=b"s\xe9cret \r\nnot this\n")
         self.assertIn(f"added joe; mail in {self.directory}/mail/joe/Maildir", said)
-        database = SQLiteAccounts("sqlite", os.path.join(self.directory, "accounts.sqlite"), verifier())
+        database = SQLiteAccounts("sqlite", means(), os.path.join(self.directory, "accounts.sqlite"))
         self.addCleanup(database.close)
         (record,) = database.records()
         self.assertTrue(record.password_hash.startswith("{ARGON2ID}"))

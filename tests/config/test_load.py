@@ -225,7 +225,7 @@ class BadTests(LoadCase):
             ('[[accounts]]\ndriver = "sqlite"', "accounts[1].path is missing"),
             (
                 '[[accounts]]\ndriver = "oracle"\npath = "x"',
-                'must be "sqlite", "passwd_file" or "shadow", not "oracle"',
+                'accounts[1].driver must be one of "sqlite", "passwd_file", "shadow"',
             ),
             ('[[accounts]]\ndriver = "sqlite"\npath = "x"\nname = "a:b"', "accounts[1].name must be 1 to 64"),
             (2 * '[[accounts]]\ndriver = "sqlite"\npath = "x"\n', "accounts names a source twice: sqlite"),
@@ -246,7 +246,7 @@ class BadTests(LoadCase):
         for text, words in (
             (
                 'driver = "shadow"\npath = "x"',
-                '3: accounts[1].path is no key of driver "shadow", which has passwd_path, ',
+                '3: accounts[1].path is no key of driver "shadow", which has driver, name, passwd_path, ',
             ),
             (
                 'driver = "sqlite"\npath = "x"\nminimum_uid = 5',
@@ -254,9 +254,11 @@ class BadTests(LoadCase):
             ),
             ('driver = "passwd_file"\nshadow_path = ""\npath = "x"', "3: accounts[1].shadow_path is no key of"),
             ('driver = "passwd_file"\npath = ""', "3: accounts[1].path is missing"),
-            ('driver = "shadow"\npasswd_path = ""', "3: accounts[1].passwd_path must not be empty"),
+            ('driver = "shadow"\npasswd_path = ""', "3: accounts[1].passwd_path is missing"),
             ('driver = "shadow"\nminimum_uid = 0', "3: accounts[1].minimum_uid must be at least 1, not 0"),
-            ('driver = "oracle"\nminimum_uid = 5', 'must be "sqlite"'),
+            ('driver = "oracle"\nminimum_uid = 5', '2: accounts[1].driver must be one of "sqlite", '),
+            ("minimum_uid = 5", "1: accounts[1].driver is missing"),
+            ('driver = "shadow"\nminimum_id = 5', "3: accounts[1].minimum_id is not a known key; did you mean"),
         ):
             (problem,) = self.problems(f"[[accounts]]\n{text}\n")
             self.assertIn(words, problem)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
-from twisted.cred.credentials import UsernamePassword
 from twisted.internet.defer import Deferred, succeed
 
 from tpops.cred.hashes import Verifier
+from tpops.cred.names import LoginNames
+from tpops.cred.source import Means
+from tpops.credentials import NamePassword
 from tpops.errors import UnknownUser
 from tpops.model import Account
 
@@ -66,8 +68,9 @@ class Answers:
         self.answer = answer
         self.asked: list[bytes] = []
 
-    def requestAvatarId(self, credentials: UsernamePassword):
+    def requestAvatarId(self, credentials: NamePassword):
         self.asked.append(credentials.username)
+        self.last = credentials
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -83,6 +86,21 @@ def verifier(threads: Threads | None = None, seconds: Time | None = None, **sett
     return Verifier(threads or Threads(), seconds or Time(), **settings)
 
 
-def login(name: str, password: str = "secret") -> UsernamePassword:
+def means(threads: Threads | None = None, seconds: Time | None = None, **others: object) -> Means:
+    """What sources work with, where the test holds threads and time."""
+    threads, seconds = threads or Threads(), seconds or Time()
+    given = {
+        "verifier": verifier(threads, seconds),
+        "run_in_thread": threads,
+        "seconds": seconds,
+        "reactor": None,
+        "split": LoginNames().split,
+        "hostname": "mail.example.org",
+        **others,
+    }
+    return Means(**given)
+
+
+def login(name: str, password: str = "secret") -> NamePassword:
     """Credentials as an octet protocol gives them."""
-    return UsernamePassword(name.encode(), password.encode())
+    return NamePassword(name.encode(), password.encode())

@@ -9,12 +9,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.cred.fakes import verifier
+from tests.cred.fakes import means, verifier
 from tpops.cred.names import LoginNames
 from tpops.cred.ordered import Digest, OrderedChecker
 from tpops.cred.passwd_file import PasswdFile
-from tpops.cred.schemes import plain_secret
+from tpops.cred.schemes import NOTHING, plain_secret
 from tpops.errors import AccountDisabled, BadCredentials
+
+#: What whoever has a plain secret can prove.
+PROVES = frozenset(("APOP", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"))
 
 
 @implementer(IUsernameHashedPassword)
@@ -36,7 +39,7 @@ class ApopTests(SynchronousTestCase):
         path = self.mktemp()
         with open(path, "w", encoding="utf-8") as file:
             file.write("joe@x:{PLAIN}secret\njim@x:{SHA}2PRZAyDhNDqRW2OUFwZQqPNdaSY=\noff@x:{PLAIN}s::::::nologin\n")
-        self.source = PasswdFile("f", path, verifier())
+        self.source = PasswdFile("f", means(), path)
         self.checker = OrderedChecker([self.source], LoginNames("x"), verifier())
 
     def refusal(self, name: bytes, secret: bytes) -> type[BaseException]:
@@ -64,8 +67,8 @@ class ApopTests(SynchronousTestCase):
 
     def test_sources_know_whose_passwords_are_stored_as_they_are(self) -> None:
         """One answer for every account; a file that cannot be read has none."""
-        self.assertEqual(self.source.secrets(), [True, False, True])
-        self.assertEqual(PasswdFile("f", self.mktemp(), verifier()).secrets(), [False])
+        self.assertEqual(self.source.mechanisms(), [PROVES, NOTHING, PROVES])
+        self.assertEqual(PasswdFile("f", means(), self.mktemp()).mechanisms(), (NOTHING,))
 
     def test_secrets_are_found_in_plain_schemes_only(self) -> None:
         """Locked, broken and hashed entries have none."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from typing import get_args
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.cred.fakes import verifier
-from tpops.config.schema import AccountSource
+from tests.cred.fakes import means
+from tpops.config.accounts.base import AccountSource
+from tpops.config.accounts.union import AnyAccounts
 from tpops.cred import drivers
+from tpops.errors import ConfigError
 
 
-def settings(kind: str) -> dict[str, str | int]:
-    """What the configuration has for a source of this kind."""
-    return AccountSource.model_validate({"driver": kind, **_NEEDED.get(kind, {})}).settings()
+def models() -> dict[str, type[AccountSource]]:
+    """The configuration's models by the word for their driver."""
+    union = get_args(AnyAccounts)[0]
+    return {get_args(model.model_fields["driver"].annotation)[0]: model for model in get_args(union)}
 
 
 #: Keys without a default.
-_NEEDED = {"sqlite": {"path": "/nowhere"}, "passwd_file": {"path": "/nowhere"}}
+NEEDED = {"sqlite": {"path": "/nowhere"}, "passwd_file": {"path": "/nowhere"}}
 
 
 class DriverTests(SynchronousTestCase):
@@ -25,6 +29,14 @@ class DriverTests(SynchronousTestCase):
 
     def test_every_kind_of_the_configuration_can_be_made(self) -> None:
         """The schema and the table have the same words; making opens nothing."""
-        self.assertEqual(set(get_args(AccountSource.model_fields["driver"].annotation)), set(drivers.kinds()))
-        for kind in drivers.kinds():
-            self.assertEqual(drivers.make(kind, "name", settings(kind), verifier()).name, "name")
+        self.assertEqual(set(models()), set(drivers.kinds()))
+        for kind, model in models().items():
+            settings = model.model_validate({"driver": kind, **NEEDED.get(kind, {})}).settings()
+            self.assertEqual(drivers.make(kind, "name", settings, means()).name, "name")
+
+    def test_a_missing_library_is_a_configuration_error_that_names_the_extra(self) -> None:
+        """Its traceback would help nobody."""
+        with mock.patch.dict(drivers._KINDS, {"odd": ("tpops.cred.no_such_module", "Odd", "odd")}):
+            problem = self.assertRaises(ConfigError, drivers.make, "odd", "mine", {}, means())
+        self.assertIn('accounts source mine: driver "odd" needs a library', str(problem))
+        self.assertIn("pip install 'tpops[odd]'", str(problem))

@@ -12,7 +12,9 @@ from zope.interface.verify import verifyObject
 from tests.cred.fakes import Answers, Threads, login, verifier
 from tpops.cred.names import LoginNames
 from tpops.cred.ordered import OrderedChecker
+from tpops.credentials import CRAMMD5Credentials, IProven, NamePassword, Proven
 from tpops.errors import AccountDisabled, BadCredentials, LookupUnavailable, UnknownUser
+from tpops.model import Peer
 
 
 class OrderedCheckerTests(SynchronousTestCase):
@@ -41,7 +43,7 @@ class OrderedCheckerTests(SynchronousTestCase):
         """What the Portal needs."""
         checker = self.checker()
         verifyObject(ICredentialsChecker, checker)
-        self.assertEqual(checker.credentialInterfaces, (IUsernamePassword, IUsernameHashedPassword))
+        self.assertEqual(checker.credentialInterfaces, (IUsernamePassword, IUsernameHashedPassword, IProven))
 
     def test_the_first_yes_wins_at_once(self) -> None:
         """Sources that answer at once make an answer at once, and the rest is not asked."""
@@ -49,6 +51,24 @@ class OrderedCheckerTests(SynchronousTestCase):
         self.assertEqual(checker.requestAvatarId(login("joe")), b"s2:joe")
         self.assertEqual(self.asked(), [1, 1, 1, 0])
         self.assertEqual(self.threads.runs, 0)
+
+    def test_a_proven_name_is_found_without_a_password(self) -> None:
+        """In the first source that knows it, or in the one whose secret proved it."""
+        checker = self.checker(UnknownUser(), b"", b"")
+        verifyObject(IProven, Proven(b"JOE"))
+        self.assertEqual(self.successResultOf(checker.requestAvatarId(Proven(b"JOE"))), b"s1:joe")
+        self.assertEqual(self.successResultOf(checker.requestAvatarId(Proven(b"JOE", source="s2"))), b"s2:joe")
+        self.failureResultOf(checker.requestAvatarId(Proven(b"joe", source="s0")), BadCredentials)
+        self.assertEqual(self.asked(), [0, 0, 0])
+
+    def test_the_far_end_and_the_digest_reach_the_sources(self) -> None:
+        """Under the canonical name."""
+        checker = self.checker(b"s0:joe")
+        peer = Peer("192.0.2.7")
+        checker.requestAvatarId(NamePassword(b"JOE", b"secret", peer))
+        self.assertEqual(self.sources[0].last, NamePassword(b"joe", b"secret", peer))
+        checker.requestAvatarId(CRAMMD5Credentials(b"JOE", b"<1>", b"ab", peer))
+        self.assertEqual(self.sources[0].last, CRAMMD5Credentials(b"joe", b"<1>", b"ab", peer))
 
     def test_the_first_yes_wins_later(self) -> None:
         """A source that answers later is waited for, then the others are asked in order."""

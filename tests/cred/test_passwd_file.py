@@ -10,7 +10,7 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.cred.fakes import Threads, Time, login, verifier
+from tests.cred.fakes import Threads, Time, login, means
 from tpops.cred import hashes, watched
 from tpops.cred.passwd_file import PasswdFile, parse_line
 from tpops.cred.watched import BadLine
@@ -75,7 +75,7 @@ class PasswdFileTests(SynchronousTestCase):
         self.path = self.mktemp()
         self.seconds = Time()
         self.threads = Threads()
-        self.subject = PasswdFile("file", self.path, verifier(self.threads), self.seconds)
+        self.subject = PasswdFile("file", means(self.threads, self.seconds), self.path)
 
     def write(self, *lines: str) -> None:
         with open(self.path + ".new", "w", encoding="utf-8") as file:

@@ -11,10 +11,11 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.cred.fakes import Threads, Time, login, verifier
+from tests.cred.fakes import Threads, Time, login, means, verifier
 from tpops.cred import shadow
 from tpops.cred.names import LoginNames
 from tpops.cred.ordered import OrderedChecker
+from tpops.cred.schemes import NOTHING
 from tpops.cred.shadow import PasswdLine, ShadowAccounts, ShadowLine, parse_passwd_line, parse_shadow_line
 from tpops.cred.watched import BadLine
 from tpops.errors import AccountDisabled, BadCredentials, LookupUnavailable, UnknownUser
@@ -132,9 +133,8 @@ class ShadowCase(SynchronousTestCase):
         """A source over these files."""
         return ShadowAccounts(
             "unix",
-            verifier(self.threads),
+            means(self.threads, self.seconds),
             passwd_path=self.passwd,
-            seconds=self.seconds,
             today=lambda: self.day,
             **settings,
         )
@@ -362,8 +362,8 @@ class ShadowAccountsTests(ShadowCase):
 
     def test_has_no_secrets_for_apop(self) -> None:
         """Also where a file looks as if; and nothing is opened to find out."""
-        self.assertEqual(self.make(shadow_path="/nowhere").secrets(), [False])
+        self.assertEqual(self.make(shadow_path="/nowhere").mechanisms(), (NOTHING,))
         self.write(self.passwd, "joe:{PLAIN}secret:1000:100::/home/joe:/bin/sh")
         self.password_field(HASH)
-        self.assertEqual(self.subject.secrets(), [False])
+        self.assertEqual(self.subject.mechanisms(), (NOTHING,))
         self.assertNotIn("PLAIN", repr(list(self.subject.records())))

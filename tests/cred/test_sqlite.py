@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.cred.fakes import Time, login, verifier
+from tests.cred.fakes import Time, login, means
 from tpops.cred import sqlite
 from tpops.cred.sqlite import SQLiteAccounts
 from tpops.errors import AccountDisabled, BadCredentials, LookupUnavailable, UnknownUser
@@ -33,7 +33,7 @@ class SQLiteAccountsTests(SynchronousTestCase):
 
     def open(self) -> SQLiteAccounts:
         """What another process would have."""
-        opened = SQLiteAccounts("db", self.path, verifier(), self.clock)
+        opened = SQLiteAccounts("db", means(), self.path, self.clock)
         self.addCleanup(opened.close)
         return opened
 

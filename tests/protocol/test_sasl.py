@@ -8,8 +8,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tpops.errors import BadCommand
 from tpops.protocol import sasl
-from tpops.protocol.actions import Login, LoginByKeyedDigest
-from tpops.protocol.sasl import Challenge, CramMD5, LoginExchange, Plain
+from tpops.protocol.actions import Consult, Login, LoginByKeyedDigest
+from tpops.protocol.capabilities import Offer
+from tpops.protocol.sasl import Ask, Challenge, CramMD5, LoginExchange, Outcome, Plain
+from tpops.protocol.states import Authorization, Conversation
 
 
 class Base64Tests(SynchronousTestCase):
@@ -110,3 +112,22 @@ class CramMD5Tests(SynchronousTestCase):
     def test_digest_is_not_in_the_representation(self) -> None:
         """No secret gets into a log by way of repr."""
         self.assertNotIn("0" * 32, repr(self.asked().respond(b"joe " + b"0" * 32)))
+
+
+class AskTests(SynchronousTestCase):
+    """Exchanges that need an answer of the server."""
+
+    def test_the_answer_goes_to_the_exchange(self) -> None:
+        """Until it is there the conversation is where it was before AUTH; then the exchange decides."""
+
+        class Asking:
+            def respond(self, response: bytes | None) -> Outcome:
+                return Ask("who", lambda answer: Challenge(b"c") if answer == "me" else Login(b"joe", b"x"))
+
+        conversation = Conversation(Offer(mechanisms={b"ASKING": Asking}))
+        action = conversation.handle(b"AUTH ASKING")
+        assert isinstance(action, Consult)
+        self.assertEqual(action.question, "who")
+        self.assertIsInstance(conversation.state, Authorization)
+        self.assertEqual(action.resume("me"), b"+ Yw==\r\n")
+        self.assertEqual(action.resume("you"), Login(b"joe", b"x"))

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.harness import LOGIN, Client, Harness
+from tpops.credentials import APOPCredentials, CRAMMD5Credentials
 from tpops.errors import (
     AccountDisabled,
     LookupUnavailable,
@@ -21,7 +22,6 @@ from tpops.errors import (
 )
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.sasl import CramMD5
-from tpops.server.digests import APOPCredentials, CRAMMD5Credentials
 from tpops.server.offers import ALWAYS, Offers
 
 FAILED = b"-ERR [AUTH] authentication failed\r\n"

@@ -21,7 +21,7 @@ import click
 from tpops.admin import sources
 from tpops.admin.context import configuration
 from tpops.config.schema import Config
-from tpops.cred.source import PasswordSource
+from tpops.cred.source import Source
 from tpops.errors import LookupUnavailable, MaildropBroken
 from tpops.interfaces import IAccountAdmin
 from tpops.mailbox import locations
@@ -94,7 +94,7 @@ def _runs_as(config: Config) -> RunsAs:
     return RunsAs(entry.pw_uid, frozenset((gid, *os.getgrouplist(config.server.user, gid))))
 
 
-def _right_problems(source: PasswordSource, path: str, runs_as: RunsAs) -> Iterator[str]:
+def _right_problems(source: Source, path: str, runs_as: RunsAs) -> Iterator[str]:
     """What the server's user may not do with a source's file."""
     written = IAccountAdmin.providedBy(source)
     if not runs_as.may(path, os.R_OK | (os.W_OK if written else 0)):
@@ -104,7 +104,7 @@ def _right_problems(source: PasswordSource, path: str, runs_as: RunsAs) -> Itera
         yield f"accounts source {source.name}: the server's user may not write in {os.path.dirname(path)}"
 
 
-def _location_problems(config: Config, source: PasswordSource) -> Iterator[str]:
+def _location_problems(config: Config, source: Source) -> Iterator[str]:
     """Accounts whose mail location cannot be made out."""
     bad = 0
     split = sources.login_names(config).split

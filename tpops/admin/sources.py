@@ -19,7 +19,7 @@ from tpops.config.schema import Config
 from tpops.cred import drivers
 from tpops.cred.hashes import Verifier
 from tpops.cred.names import LoginNames
-from tpops.cred.source import PasswordSource
+from tpops.cred.source import Means, Source
 from tpops.errors import BadCredentials
 from tpops.interfaces import IAccountAdmin
 
@@ -33,10 +33,12 @@ def _at_once(f: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Awa
     return done
 
 
-def open_all(config: Config) -> list[PasswordSource]:
+def open_all(config: Config) -> list[Source]:
     """Every accounts source, in order."""
     verifier = Verifier(_at_once, time.monotonic)
-    return [drivers.make(source.driver, source.name, source.settings(), verifier) for source in config.accounts]
+    split = login_names(config).split
+    means = Means(verifier, _at_once, time.monotonic, None, split, config.server.hostname)
+    return [drivers.make(source.driver, source.name, source.settings(), means) for source in config.accounts]
 
 
 def writable(config: Config, name: str | None = None) -> list[tuple[str, IAccountAdmin]]:

@@ -16,6 +16,7 @@ import os
 import re
 
 from pydantic import ValidationInfo
+from pydantic_core import PydanticCustomError
 
 #: What "$(...)" may name in a mail location.
 LOCATION_VARIABLES = ("user", "local_part", "domain", "home")
@@ -33,6 +34,13 @@ def path(value: str, info: ValidationInfo) -> str:
     if "\0" in value:
         raise ValueError("must not contain a NUL")
     return _absolute(value, info)
+
+
+def needed_path(value: str, info: ValidationInfo) -> str:
+    """A path that must be there, made absolute."""
+    if not value:
+        raise PydanticCustomError("missing", "is missing")
+    return path(value, info)
 
 
 def listen_address(value: str, info: ValidationInfo) -> str:

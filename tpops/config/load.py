@@ -20,7 +20,7 @@ import attrs
 from pydantic import BaseModel, ValidationError
 
 from tpops.config import checks, positions
-from tpops.config.model_walk import Tables, effective, label, secret, tables
+from tpops.config.model_walk import Tables, effective, label, secret, tables, without_kind
 from tpops.config.positions import Path
 from tpops.config.schema import Config
 from tpops.errors import ConfigError
@@ -48,6 +48,8 @@ _MESSAGES = {
     "literal_error": "must be {expected}",
     "too_short": "must not be empty",
     "value_error": "{error}",
+    "union_tag_not_found": "is missing",
+    "union_tag_invalid": "must be one of {expected_tags}, not '{tag}'",
 }
 
 #: Validation errors for which the value does not matter.
@@ -108,14 +110,18 @@ def explain(error: ValidationError, path: str, places: Mapping[Path, int], model
     problems: list[tuple[int, str]] = []
     details = error.errors()
     for detail in details:
-        kind, where = detail["type"], detail["loc"]
-        inside = any(other["loc"][: len(where)] == where and other is not detail for other in details)
-        if kind == "default_factory_not_called" or (kind == "too_short" and inside):
+        problem = detail["type"]
+        where, kind = without_kind(detail["loc"], known)
+        if problem.startswith("union_tag"):
+            where = (*where, detail["ctx"]["discriminator"].strip("'"))
+        whole = detail["loc"]
+        inside = any(other["loc"][: len(whole)] == whole and other is not detail for other in details)
+        if problem == "default_factory_not_called" or (problem == "too_short" and inside):
             continue  # follows from other problems
         line = positions.find(places, where)
-        what = _unknown(where, known) if kind == "extra_forbidden" else _wrong(kind, where, detail, known)
+        what = _unknown(where, kind, known) if problem == "extra_forbidden" else _wrong(problem, where, detail, known)
         problems.append((line, f"{path}:{line}: {what}" if line else f"{path}: {what}"))
-    return [text for _, text in sorted(problems, key=lambda problem: problem[0])]
+    return [text for _, text in sorted(problems, key=lambda one: one[0])]
 
 
 def _read(path: str) -> str:
@@ -138,17 +144,21 @@ def _syntax(path: str, text: str, message: str) -> str:
     return f"{path}:{place[1]}:{place[2]}: not valid TOML: {message[: place.start()]}"
 
 
-def _unknown(where: Path, known: Tables) -> str:
-    """What to say of a key or section that the schema does not have."""
+def _unknown(where: Path, kind: str, known: Tables) -> str:
+    """What to say of a key or section that the schema does not have, or that a table of this kind has not."""
     *above, name = where
     table = ".".join(part for part in above if isinstance(part, str))
+    mine = known[table].kinds[kind].keys if kind else known[table].keys
+    near_mine = difflib.get_close_matches(str(name), mine, n=1)
+    if kind and not near_mine and name in known[table].keys:
+        return f'{label(where)} is no key of driver "{kind}", which has {", ".join(mine)}'
     thing = "key" if table else "section or key"
     sections = {other: entry.keys for other, entry in known.items() if other}
-    likely = [f"{other}.{name}" for other, keys in sections.items() if name in keys]
-    likely += [label((*above, near)) for near in difflib.get_close_matches(str(name), known[table].keys, n=1)]
+    likely = [f"{other}.{name}" for other, keys in sections.items() if name in keys and other != table]
+    likely += [label((*above, near)) for near in near_mine]
     for other, keys in sections.items():
         likely += [f"{other}.{near}" for near in difflib.get_close_matches(str(name), keys, n=1, cutoff=0.8)]
-    hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(known[table].keys)}"
+    hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(mine)}"
     return f"{label(where)} is not a known {thing}; {hint}"
 
 
@@ -160,7 +170,7 @@ def _wrong(kind: str, where: Path, detail: Mapping[str, object], known: Tables) 
     figures = detail.get("ctx", {})
     template = _MESSAGES.get(kind)
     message = template.format_map(figures) if template and isinstance(figures, dict) else str(detail["msg"])
-    if kind == "literal_error":
+    if kind in {"literal_error", "union_tag_invalid"}:
         message = message.replace("'", '"')
     value = detail.get("input")
     if kind in _ABOUT_THE_KEY or secret(where, known) or isinstance(value, dict | list | BaseModel | tuple):

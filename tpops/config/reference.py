@@ -75,6 +75,15 @@ def _header(name: str, table: Table) -> str:
     return f"[[{name}]]" if table.array else f"[{name}]"
 
 
+def _rows(table: Table) -> str:
+    """The keys of a table as a table of Markdown."""
+    rows = ["| Key | Type | Default | Meaning | Since |", "| --- | --- | --- | --- | --- |"]
+    for key, field in table.keys.items():
+        cells = (f"`{key}`", _type(field), _default(field), field.description, facts(field)["since"])
+        rows.append(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(rows) + "\n"
+
+
 def render_reference() -> str:
     """The text of docs/reference/config.md."""
     parts = [_REFERENCE_HEAD]
@@ -86,11 +95,10 @@ def render_reference() -> str:
             parts.append("Without this section tpops listens on 127.0.0.1, port 110.\n")
         if name == "accounts":
             parts.append("Without this section accounts are in `accounts.sqlite` in `server.state_dir`.\n")
-        rows = ["| Key | Type | Default | Meaning | Since |", "| --- | --- | --- | --- | --- |"]
-        for key, field in table.keys.items():
-            cells = (f"`{key}`", _type(field), _default(field), field.description, facts(field)["since"])
-            rows.append(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |")
-        parts.append("\n".join(rows) + "\n")
+        for word, kind in table.kinds.items():
+            parts.append(f"### `driver = {toml(word)}`\n\n{kind.text}\n\n{_rows(kind)}")
+        if not table.kinds:
+            parts.append(_rows(table))
     return "\n".join(parts)
 
 
@@ -107,22 +115,33 @@ def render_sample(values: Values | None = None) -> str:
             continue
         chosen = given.get(name, {})
         lines.append(f"# {table.text}")
-        hidden = "# " if table.array and not chosen else ""
-        lines.append(f"{hidden}{_header(name, table)}")
-        for key, field in table.keys.items():
-            lines += _sample_key(key, field, chosen.get(key))
-        lines.append("")
+        if not table.kinds:
+            lines += _sample_table(name, table, chosen)
+        for word, kind in table.kinds.items():
+            told = toml(word)
+            if not chosen or told in chosen.values():
+                lines.append(f"# {kind.text}")
+                lines += _sample_table(name, kind, chosen, told)
     return "\n".join(lines)
 
 
-def _sample_key(key: str, field: FieldInfo, value: str | None) -> list[str]:
+def _sample_table(name: str, table: Table, chosen: Mapping[str, str], told: str = "") -> list[str]:
+    """The lines of a table; C{told} is the word for its kind, as TOML."""
+    hidden = "# " if table.array and not chosen else ""
+    lines = [f"{hidden}{_header(name, table)}"]
+    for key, field in table.keys.items():
+        lines += _sample_key(key, field, chosen.get(key), told)
+    return [*lines, ""]
+
+
+def _sample_key(key: str, field: FieldInfo, value: str | None, told: str) -> list[str]:
     """The lines of one key in the sample file."""
     about = f"{field.description} ({_type(field).replace('`', '')})"
     lines = textwrap.wrap(about, 110, initial_indent="# ", subsequent_indent="# ")
     if value is not None:
         return [*lines, f"{key} = {value}"]
     example = str(facts(field)["example"])
-    shown = example or (toml(field.default) if isinstance(field.default, str | int | float | tuple) else '"sqlite"')
+    shown = example or (toml(field.default) if isinstance(field.default, str | int | float | tuple) else told)
     return [*lines, f"# {key} = {shown}"]
 
 

@@ -9,13 +9,14 @@ Limits: values only.  Files are read by tpops.config.load; parts get plain argum
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from tpops.config import checks
+from tpops.config.accounts.files import SQLite
+from tpops.config.accounts.union import AnyAccounts
 from tpops.config.section import Network, PathText, Section, key, machine_name
 
 #: Where the state lies when nobody says otherwise.
@@ -216,73 +217,6 @@ class Names(Section):
     ] = "@%+"
 
 
-#: The keys of [[accounts]] that are not for every driver.
-DRIVER_KEYS: Mapping[str, tuple[str, ...]] = {
-    "sqlite": ("path",),
-    "passwd_file": ("path",),
-    "shadow": ("passwd_path", "shadow_path", "minimum_uid"),
-}
-
-
-class AccountSource(Section):
-    """A source of accounts; the section may be there several times, the first source that says yes wins."""
-
-    driver: Annotated[
-        Literal["sqlite", "passwd_file", "shadow"],
-        key(
-            '"sqlite" is what `tpops user` writes, "passwd_file" is a text file in the format of Dovecot, "shadow" are '
-            "the accounts of the machine."
-        ),
-    ]
-    name: Annotated[
-        str,
-        AfterValidator(checks.source_name),
-        key("Name of the source in logs and for `tpops user --source`.", shown="the driver's name"),
-    ] = Field(default_factory=lambda data: str(data.get("driver", "")))
-    path: Annotated[
-        PathText,
-        key(
-            'The database or the file; for "sqlite" and "passwd_file", which need it.',
-            example=f'"{STATE_DIRECTORY}/accounts.sqlite"',
-            shown="must be given where it is needed",
-        ),
-        Field(validate_default=True),
-    ] = ""
-    passwd_path: Annotated[PathText, key('The file of passwd(5); for "shadow" only.')] = "/etc/passwd"  # noqa: S105
-    shadow_path: Annotated[
-        PathText, key('The file of shadow(5), "" where the hashes are in `passwd_path`; for "shadow" only.')
-    ] = "/etc/shadow"
-    minimum_uid: Annotated[int, key('Accounts with a lower uid do not exist for clients; for "shadow" only.', ge=1)] = (
-        1000
-    )
-
-    @field_validator("path", "passwd_path", "shadow_path", "minimum_uid")
-    @classmethod
-    def _belongs_to_the_driver(cls, value: str | int, info: ValidationInfo) -> str | int:
-        mine = DRIVER_KEYS.get(info.data.get("driver", ""))
-        if mine is None:
-            return value  # the driver itself is wrong, which is told already
-        if info.field_name == "path":
-            if not value and "path" in mine:
-                raise PydanticCustomError("missing", "is missing")
-            if not value:
-                return value
-        if info.field_name == "passwd_path" and not value:
-            raise ValueError("must not be empty")
-        if info.field_name not in mine:
-            known = {"driver": info.data["driver"], "keys": ", ".join(mine)}
-            raise PydanticCustomError("other_driver", 'is no key of driver "{driver}", which has {keys}', known)
-        return value
-
-    def settings(self) -> dict[str, str | int]:
-        """The keys of this driver, with their values."""
-        return {name: getattr(self, name) for name in DRIVER_KEYS[self.driver]}
-
-    def in_force(self) -> Iterable[str]:
-        """See L{Section.in_force}: without the keys of other drivers."""
-        return ("driver", "name", *DRIVER_KEYS[self.driver])
-
-
 class Passwords(Section):
     """The memory of right passwords, which spares slow hashes for clients that come every minute."""
 
@@ -348,10 +282,10 @@ class Log(Section):
     ] = "info"
 
 
-def _default_accounts(validated: Mapping[str, object]) -> tuple[AccountSource, ...]:
+def _default_accounts(validated: Mapping[str, object]) -> tuple[AnyAccounts, ...]:
     server = validated.get("server")
     state_dir = server.state_dir if isinstance(server, Server) else STATE_DIRECTORY
-    return (AccountSource(driver="sqlite", path=os.path.join(state_dir, "accounts.sqlite")),)
+    return (SQLite(driver="sqlite", path=os.path.join(state_dir, "accounts.sqlite")),)
 
 
 class Config(Section):
@@ -363,7 +297,7 @@ class Config(Section):
     protocol: Protocol = Protocol()
     limits: Limits = Limits()
     names: Names = Names()
-    accounts: Annotated[tuple[AccountSource, ...], Field(strict=False, min_length=1)] = Field(
+    accounts: Annotated[tuple[AnyAccounts, ...], Field(strict=False, min_length=1)] = Field(
         default_factory=_default_accounts
     )
     passwords: Passwords = Passwords()
@@ -389,7 +323,7 @@ class Config(Section):
 
     @field_validator("accounts")
     @classmethod
-    def _sources_differ(cls, value: tuple[AccountSource, ...]) -> tuple[AccountSource, ...]:
+    def _sources_differ(cls, value: tuple[AnyAccounts, ...]) -> tuple[AnyAccounts, ...]:
         _no_duplicates([source.name for source in value], "names a source twice:")
         return value
 

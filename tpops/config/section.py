@@ -16,6 +16,8 @@ from pydantic.fields import FieldInfo
 from tpops.config import checks
 
 PathText = Annotated[str, AfterValidator(checks.path)]
+#: A path that must be given.
+NeededPath = Annotated[str, AfterValidator(checks.needed_path)]
 Network = Annotated[str, AfterValidator(checks.network)]
 
 

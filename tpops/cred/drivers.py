@@ -1,25 +1,25 @@
 """
 The kinds of accounts sources, by the name that the configuration uses.
 
-Purpose: one table from "driver" to the class, for the service and for the command line.
+Purpose: one table from "driver" to the class, for the service and for the command line.  A driver's module is imported
+when the configuration asks for it, so that nobody needs the libraries of the others.
 Limits: the keys that a kind has in the configuration are its arguments, by name.  Nothing is opened here; a source
 opens its file at the first lookup.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 
-from tpops.cred.hashes import Verifier
-from tpops.cred.passwd_file import PasswdFile
-from tpops.cred.shadow import ShadowAccounts
-from tpops.cred.source import PasswordSource
-from tpops.cred.sqlite import SQLiteAccounts
+from tpops.cred.source import Means, Source
+from tpops.errors import ConfigError
 
-_KINDS: dict[str, Callable[..., PasswordSource]] = {
-    "sqlite": SQLiteAccounts,
-    "passwd_file": PasswdFile,
-    "shadow": ShadowAccounts,
+#: Module, class and the extra that has the library, "" for none.
+_KINDS: dict[str, tuple[str, str, str]] = {
+    "sqlite": ("tpops.cred.sqlite", "SQLiteAccounts", ""),
+    "passwd_file": ("tpops.cred.passwd_file", "PasswdFile", ""),
+    "shadow": ("tpops.cred.shadow", "ShadowAccounts", ""),
 }
 
 
@@ -28,10 +28,24 @@ def kinds() -> tuple[str, ...]:
     return tuple(_KINDS)
 
 
-def make(kind: str, name: str, settings: Mapping[str, str | int], verifier: Verifier) -> PasswordSource:
+def make(kind: str, name: str, settings: Mapping[str, object], means: Means) -> Source:
     """
     An accounts source of one of the L{kinds}.
 
     @param settings: the keys of this kind
+    @raise ConfigError: when a library that it needs is not installed, or the settings cannot be used
     """
-    return _KINDS[kind](name=name, verifier=verifier, **settings)
+    module, class_name, extra = _KINDS[kind]
+    try:
+        driver = getattr(import_module(module), class_name)
+    except ImportError as problem:
+        if not extra:
+            raise
+        raise ConfigError([missing(f'accounts source {name}: driver "{kind}"', extra, problem)]) from problem
+    made: Source = driver(name=name, means=means, **settings)
+    return made
+
+
+def missing(what: str, extra: str, problem: ImportError) -> str:
+    """What an operator is told of a library that is not there."""
+    return f"{what} needs a library that cannot be used here ({problem}); install it: pip install 'tpops[{extra}]'"

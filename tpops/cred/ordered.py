@@ -4,8 +4,8 @@ The ordered checker: all accounts sources behind one twisted.cred checker.
 Purpose: the Portal keeps one checker per kind of credentials, so the order of the sources lives here.  The name
 is made canonical once; then the sources are asked in order and the first yes wins, as in tpop3d.  "No such user"
 and "wrong password" go on to the next; "account is disabled" and "cannot say" stop.
-Limits: name and password (IUsernamePassword), or a digest over a stored secret (IUsernameHashedPassword, for
-APOP and CRAM-MD5).
+Limits: name and password (IUsernamePassword), a digest over a stored secret (IUsernameHashedPassword, for APOP and
+CRAM-MD5), or a name that was verified by other means (IProven).
 Speed: as long as the sources answer at once, so does this: no Deferred, no coroutine.
 Security: when no source knew the name, work of the length of a password check is done before the same refusal.
 """
@@ -17,13 +17,15 @@ from typing import Protocol
 
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword, UsernamePassword
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from tpops.coroutines import run
 from tpops.cred.hashes import Verifier
 from tpops.cred.names import LoginNames
+from tpops.credentials import APOPCredentials, CRAMMD5Credentials, IProven, NamePassword
 from tpops.errors import BadCredentials, LoginError, LookupUnavailable, UnknownUser
 from tpops.model import Account
 
@@ -35,11 +37,15 @@ Answer = bytes | Awaitable[bytes]
 Credentials = IUsernamePassword | IUsernameHashedPassword
 
 
+#: Digests that are handed on as they are, under the canonical name.
+_DIGESTS = (APOPCredentials, CRAMMD5Credentials)
+
+
 @implementer(IUsernameHashedPassword)
 @attrs.frozen
 class Digest:
     """
-    The client's digest under the canonical name.
+    A digest in credentials that are not ours, under the canonical name.
 
     @ivar username: canonical name, in UTF-8
     @ivar checkPassword: whether the digest was made with a secret
@@ -86,7 +92,7 @@ class OrderedChecker:
     @param verifier: does the work for names that nobody knows
     """
 
-    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
+    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword, IProven)
 
     def __init__(self, drivers: Sequence[Source], names: LoginNames, verifier: Verifier) -> None:
         self._drivers = tuple(drivers)
@@ -95,21 +101,19 @@ class OrderedChecker:
         self._verifier = verifier
 
     def requestAvatarId(  # type: ignore[override]  # Portal takes bytes at once as well
-        self, credentials: Credentials
+        self, credentials: Credentials | IProven
     ) -> bytes | Deferred[bytes]:
         """
-        Verify a name as the client sent it, and the password.
+        Verify a name as the client sent it, and the password; or find a name that was verified.
 
         @raise BadCredentials: when no source says yes
         @raise AccountDisabled: when the password is right and the account may not log in
         @raise LookupUnavailable: when a source that was asked cannot say
         """
         name = self._names.canonical(credentials.username)
-        handed: Credentials
-        if IUsernamePassword.providedBy(credentials):
-            handed = UsernamePassword(name.encode(), credentials.password)
-        else:
-            handed = Digest(name.encode(), credentials.checkPassword)
+        if IProven.providedBy(credentials):
+            return run(self._find(name, getattr(credentials, "source", "")))
+        handed = _under(name.encode(), credentials)
         reason = ""
         for position, driver in enumerate(self._drivers, start=1):
             try:
@@ -137,6 +141,18 @@ class OrderedChecker:
             raise LookupUnavailable(f"there is no accounts source {source!r}")
         return await driver.account(name)
 
+    async def _find(self, name: str, source: str) -> bytes:
+        """The first account of a name that needs no password any more; of one source where that is named."""
+        for driver in self._drivers:
+            if source and driver.name != source:
+                continue
+            try:
+                found = await driver.account(name)
+            except UnknownUser:
+                continue
+            return f"{found.driver}:{found.name}".encode()
+        raise BadCredentials("unknown user")
+
     async def _go_on(self, handed: Credentials, answer: Answer, position: int, reason: str) -> bytes:
         """Wait for an answer, then ask the sources from C{position} on."""
         try:
@@ -154,9 +170,18 @@ class OrderedChecker:
 
     async def _refuse(self, handed: Credentials) -> bytes:
         """Nobody knows the name."""
-        if isinstance(handed, UsernamePassword):
+        if isinstance(handed, NamePassword):
             await self._verifier.dummy(handed.password)
         raise BadCredentials("unknown user")
+
+
+def _under(name: bytes, credentials: Credentials) -> Credentials:
+    """The same credentials under the canonical name."""
+    if IUsernamePassword.providedBy(credentials):
+        return NamePassword(name, credentials.password, getattr(credentials, "peer", None))
+    if isinstance(credentials, _DIGESTS):
+        return attrs.evolve(credentials, username=name)
+    return Digest(name, credentials.checkPassword)
 
 
 async def _settled(answer: Answer) -> bytes:

@@ -19,14 +19,12 @@ from __future__ import annotations
 
 import grp
 import pwd
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from zope.interface import implementer
 
-from tpops.cred.hashes import Verifier
-from tpops.cred.source import PasswordSource, Record
+from tpops.cred.source import Means, PasswordSource, Record
 from tpops.cred.watched import BadLine, Parsed, WatchedFiles, each_line
 from tpops.errors import UnknownUser
 from tpops.interfaces import IAccounts
@@ -93,12 +91,11 @@ class PasswdFile(PasswordSource):
     Accounts of one passwd-file.
 
     @param path: the file
-    @param seconds: the time, to look at the file once a second at most
     """
 
-    def __init__(self, name: str, path: str, verifier: Verifier, seconds: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(name, verifier, (path,))
-        self._files = WatchedFiles(self.paths, self._parse, verifier.run_in_thread, seconds)
+    def __init__(self, name: str, means: Means, path: str) -> None:
+        super().__init__(name, means, (path,))
+        self._files = WatchedFiles(self.paths, self._parse, means.run_in_thread, means.seconds)
 
     def record(self, name: str) -> Record:
         """See L{PasswordSource.record}."""

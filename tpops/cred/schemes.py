@@ -263,3 +263,21 @@ def plain_secret(stored: str) -> bytes | None:
     except ValueError:
         return None
     return data if data and scheme.check is _plain_check else None
+
+
+#: The mechanisms for which the secret must be known as it is.
+_OF_SECRETS = frozenset(("APOP", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"))
+
+#: What an account proves whose stored password can be compared with a password and no more.
+NOTHING: frozenset[str] = frozenset()
+
+
+def proves(stored: str) -> frozenset[str]:
+    """What can be proven with a stored password beside the password itself: "APOP" and names of SASL mechanisms."""
+    if plain_secret(stored) is not None:
+        return _OF_SECRETS
+    try:
+        name = parse(stored)[0].name
+    except ValueError:
+        return NOTHING
+    return frozenset((name,)) if name in _OF_SECRETS and name.startswith("SCRAM-") else NOTHING

@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 from zope.interface import implementer
 
-from tpops.cred.hashes import Verifier
-from tpops.cred.source import PasswordSource, Record
+from tpops.cred.schemes import NOTHING
+from tpops.cred.source import Means, PasswordSource, Record
 from tpops.cred.watched import BadLine, Parsed, WatchedFiles, each_line
 from tpops.errors import UnknownUser
 from tpops.interfaces import IAccounts
@@ -182,7 +182,6 @@ class ShadowAccounts(PasswordSource):
 
     @param shadow_path: "" where the hashes are in passwd itself
     @param minimum_uid: accounts with a lower uid do not exist here
-    @param seconds: the time, to look at the files once a second at most
     @param today: days since 1970
     """
 
@@ -194,17 +193,16 @@ class ShadowAccounts(PasswordSource):
     def __init__(
         self,
         name: str,
-        verifier: Verifier,
+        means: Means,
         passwd_path: str = "/etc/passwd",  # noqa: S107
         shadow_path: str = "/etc/shadow",
         minimum_uid: int = 1000,
-        seconds: Callable[[], float] = time.monotonic,
         today: Callable[[], int] = today,
     ) -> None:
-        super().__init__(name, verifier, (passwd_path, shadow_path) if shadow_path else (passwd_path,))
+        super().__init__(name, means, (passwd_path, shadow_path) if shadow_path else (passwd_path,))
         self._minimum_uid = minimum_uid
         self._today = today
-        self._files = WatchedFiles(self.paths, self._parse, verifier.run_in_thread, seconds, self.hint)
+        self._files = WatchedFiles(self.paths, self._parse, means.run_in_thread, means.seconds, self.hint)
 
     def record(self, name: str) -> Record:
         """See L{PasswordSource.record}."""
@@ -221,9 +219,9 @@ class ShadowAccounts(PasswordSource):
         """See L{PasswordSource.records}."""
         return map(self._record, self._files.read().entries.values())
 
-    def secrets(self) -> list[bool]:
-        """See L{PasswordSource.secrets}: these files have hashes only."""
-        return [False]
+    def mechanisms(self) -> Iterable[frozenset[str]]:
+        """See L{PasswordSource.mechanisms}: these files have hashes only."""
+        return (NOTHING,)
 
     def _record(self, entry: _Entry) -> Record:
         refusal = entry.shadow.refusal(self._today()) if entry.shadow else ""

@@ -1,10 +1,15 @@
 """
-What the accounts sources with stored password hashes have in common.
+What the accounts sources have in common.
 
-Purpose: a source says how to find a record; from that come the twisted.cred checker (requestAvatarId), the
-account lookup and the answers that a login needs.  When the password can be verified at once, requestAvatarId
-answers at once with bytes, no Deferred: the poll of a known user never leaves the reactor's turn.
-Limits: record() must not block for long; it runs in the reactor.
+Purpose: a source is a twisted.cred checker (requestAvatarId) and an account lookup in one.  Three bases:
+
+    PasswordSource   has stored passwords at hand: says how to find a record, and answers at once where the password
+                     can be verified at once, with bytes and no Deferred: the poll of a known user never leaves the
+                     reactor's turn
+    LookupSource     has stored passwords behind something that must be waited for, such as a database server
+    AskingSource     somebody else judges the password
+
+Limits: record() of a PasswordSource must not block for long; it runs in the reactor.
 Errors: a disabled account is told as such only after its password was right, else the answer would show that
 the name exists.
 """
@@ -12,19 +17,51 @@ the name exists.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterator
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.internet.defer import Deferred
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 
+from tpops.coroutines import run
 from tpops.cred import schemes
-from tpops.cred.hashes import Verifier
-from tpops.errors import AccountDisabled, BadCredentials, LookupUnavailable
+from tpops.cred.hashes import RunInThread, Verifier
+from tpops.credentials import NamePassword
+from tpops.errors import AccountDisabled, BadCredentials, LookupUnavailable, UnknownUser
 from tpops.interfaces import IAccounts
-from tpops.model import Account
+from tpops.model import Account, Peer
+
+_T = TypeVar("_T")
+
+#: How long an account is remembered between the password and the opening of the maildrop.
+REMEMBERED_SECONDS = 10.0
+
+_REMEMBERED_ACCOUNTS = 10000
+
+
+@attrs.frozen
+class Means:
+    """
+    What sources work with; the same for all.
+
+    @ivar verifier: compares passwords with stored hashes
+    @ivar run_in_thread: runs a blocking function in a thread
+    @ivar seconds: a clock that never goes back
+    @ivar reactor: for sources that open connections or start processes; None for the command line
+    @ivar split: local part and domain of a canonical name
+    @ivar hostname: the server's name
+    """
+
+    verifier: Verifier
+    run_in_thread: RunInThread
+    seconds: Callable[[], float]
+    reactor: Any
+    split: Callable[[str], tuple[str, str]]
+    hostname: str
 
 
 @attrs.frozen(slots=True)
@@ -52,24 +89,110 @@ class Record:
         return f"{self.account.driver}:{self.account.name}".encode()
 
 
-@implementer(ICredentialsChecker, IAccounts)
-class PasswordSource(ABC):
+class Remembered(Generic[_T]):
     """
-    Base of the sources that keep password hashes.
+    What was found of a name, for a short time and bounded.
+
+    @param seconds: the time
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._found: OrderedDict[str, tuple[float, _T]] = OrderedDict()
+
+    def keep(self, name: str, found: _T) -> None:
+        """Remember it."""
+        self._found[name] = (self._seconds() + REMEMBERED_SECONDS, found)
+        self._found.move_to_end(name)
+        if len(self._found) > _REMEMBERED_ACCOUNTS:
+            self._found.popitem(last=False)
+
+    def get(self, name: str) -> _T | None:
+        """What is remembered of a name, None for nothing."""
+        until, found = self._found.get(name, (0.0, None))
+        if until <= self._seconds():
+            self._found.pop(name, None)
+            return None
+        return found
+
+
+@implementer(ICredentialsChecker, IAccounts)
+class Source(ABC):
+    """
+    Base of all sources.
 
     @ivar name: the source's name in the configuration
     @ivar paths: its files, which the server's user must be able to use
     @ivar hint: what the operator should do where he is not, "" for nothing special
     """
 
-    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
+    credentialInterfaces: tuple[type[Interface], ...] = (IUsernamePassword, IUsernameHashedPassword)
 
     hint = ""
 
-    def __init__(self, name: str, verifier: Verifier, paths: tuple[str, ...]) -> None:
+    def __init__(self, name: str, paths: tuple[str, ...] = ()) -> None:
         self.name = name
         self.paths = paths
-        self._verifier = verifier
+
+    @abstractmethod
+    def requestAvatarId(  # type: ignore[override]  # Portal takes bytes at once as well
+        self, credentials: IUsernamePassword | IUsernameHashedPassword
+    ) -> bytes | Deferred[bytes]:
+        """
+        Verify name and password, or a digest made with it (APOP, CRAM-MD5); the name is canonical, in UTF-8.
+
+        @raise UnknownUser: when this source surely does not have the name, or cannot verify such credentials
+        @raise BadCredentials: when the password is wrong
+        @raise AccountDisabled: when the password is right and the account may not log in
+        @raise LookupUnavailable: when the source cannot say
+        """
+
+    @abstractmethod
+    async def account(self, name: str) -> Account:
+        """See L{IAccounts.account}."""
+
+    @abstractmethod
+    def check(self) -> list[str]:
+        """
+        Use the source as a login would: what is wrong in it, one line each, for the operator.  May block.
+
+        @raise LookupUnavailable: when the source cannot be used at all
+        """
+
+    def mechanisms(self) -> Iterable[frozenset[str]]:
+        """
+        What the accounts can prove beside their passwords: for each a set of "APOP" and names of SASL mechanisms.
+
+        A source that need not look at every account gives one set for all.
+        """
+        return (schemes.NOTHING,)
+
+    def records(self) -> Iterator[Record]:
+        """
+        All accounts, for the command line; none where they cannot be listed.
+
+        @raise LookupUnavailable: when the source cannot be used
+        """
+        return iter(())
+
+    def start(self) -> None:  # noqa: B027  # most need nothing
+        """
+        The server starts; rights are still those that it was started with.
+
+        @raise ConfigError: when the source cannot be used as it is configured
+        """
+
+    def stop(self) -> Deferred[None] | None:
+        """The server ends: let go of connections and processes."""
+        return None
+
+
+class PasswordSource(Source):
+    """Base of the sources that have stored passwords at hand."""
+
+    def __init__(self, name: str, means: Means, paths: tuple[str, ...]) -> None:
+        super().__init__(name, paths)
+        self._verifier = means.verifier
 
     @abstractmethod
     def record(self, name: str) -> Record:
@@ -81,66 +204,127 @@ class PasswordSource(ABC):
         """
 
     @abstractmethod
-    def check(self) -> list[str]:
-        """
-        Open the source as a login would: what is wrong in it, one line each, for the operator.
-
-        @raise LookupUnavailable: when the source cannot be used at all
-        """
-
-    @abstractmethod
     def records(self) -> Iterator[Record]:
-        """
-        All accounts, for the command line.
+        """See L{Source.records}."""
 
-        @raise LookupUnavailable: when the source cannot be used
-        """
-
-    def requestAvatarId(  # type: ignore[override]  # Portal takes bytes at once as well
-        self, credentials: IUsernamePassword | IUsernameHashedPassword
-    ) -> bytes | Deferred[bytes]:
-        """
-        Verify name and password, or a digest made with it (APOP, CRAM-MD5); the name is canonical, in UTF-8.
-
-        @raise UnknownUser: when this source surely does not have the name
-        @raise BadCredentials: when the password is wrong
-        @raise AccountDisabled: when the password is right and the account may not log in
-        @raise LookupUnavailable: when the source cannot say
-        """
+    def requestAvatarId(self, credentials: IUsernamePassword | IUsernameHashedPassword) -> bytes | Deferred[bytes]:
+        """See L{Source.requestAvatarId}."""
         record = self.record(credentials.username.decode("utf-8"))
-        if not IUsernamePassword.providedBy(credentials):
-            secret = schemes.plain_secret(record.password_hash)
-            return _verdict(record, secret is not None and credentials.checkPassword(secret))
-        right = self._verifier.verify(credentials.password, record.password_hash)
+        right = _matches(self._verifier, credentials, record)
         if isinstance(right, bool):
             return _verdict(record, right)
         return Deferred.fromCoroutine(_verdict_later(record, right))
 
-    def secrets(self) -> list[bool]:
-        """For every account, whether its password is stored as it is; [False] where that cannot be said."""
+    def mechanisms(self) -> Iterable[frozenset[str]]:
+        """See L{Source.mechanisms}; nothing where the accounts cannot be listed now."""
         try:
-            return [schemes.plain_secret(record.password_hash) is not None for record in self.records()]
+            return [schemes.proves(record.password_hash) for record in self.records()]
         except LookupUnavailable:
-            return [False]
+            return (schemes.NOTHING,)
 
     async def account(self, name: str) -> Account:
         """See L{IAccounts.account}."""
-        record = self.record(name)
-        if not record.enabled:
-            raise _disabled(record)
-        return record.account
+        return _enabled(self.record(name)).account
+
+
+class LookupSource(Source):
+    """Base of the sources whose stored passwords must be waited for."""
+
+    def __init__(self, name: str, means: Means, paths: tuple[str, ...] = ()) -> None:
+        super().__init__(name, paths)
+        self._verifier = means.verifier
+        self._remembered: Remembered[Record] = Remembered(means.seconds)
+
+    @abstractmethod
+    async def find(self, name: str, peer: Peer | None) -> Record:
+        """
+        Find a canonical name.
+
+        @param peer: the far end, None where it is not known
+        @raise UnknownUser: when this source surely does not have it
+        @raise LookupUnavailable: when the source cannot say
+        """
+
+    def requestAvatarId(self, credentials: IUsernamePassword | IUsernameHashedPassword) -> bytes | Deferred[bytes]:
+        """See L{Source.requestAvatarId}."""
+        return run(self._verified(credentials))
+
+    async def account(self, name: str) -> Account:
+        """See L{IAccounts.account}."""
+        record = self._remembered.get(name)
+        return _enabled(record or await self.find(name, None)).account
+
+    async def _verified(self, credentials: IUsernamePassword | IUsernameHashedPassword) -> bytes:
+        name = credentials.username.decode("utf-8")
+        record = await self.find(name, getattr(credentials, "peer", None))
+        right = _matches(self._verifier, credentials, record)
+        avatar_id = _verdict(record, right if isinstance(right, bool) else await right)
+        self._remembered.keep(record.account.name, record)
+        return avatar_id
+
+
+class AskingSource(Source):
+    """Base of the sources where somebody else judges the password."""
+
+    credentialInterfaces = (IUsernamePassword,)
+
+    def __init__(self, name: str, means: Means, paths: tuple[str, ...] = ()) -> None:
+        super().__init__(name, paths)
+        self._remembered: Remembered[Account] = Remembered(means.seconds)
+
+    @abstractmethod
+    async def verify(self, credentials: NamePassword) -> Account:
+        """
+        The account of a name whose password is right.
+
+        @raise LoginError: as L{Source.requestAvatarId}
+        """
+
+    async def find(self, name: str) -> Account:
+        """
+        The account of a name that was verified by other means.
+
+        @raise UnknownUser: when this source does not have it, or does not know without a password
+        @raise LookupUnavailable: when the source cannot say
+        """
+        raise UnknownUser(f"{self.name} does not know names without a password")
+
+    def requestAvatarId(self, credentials: IUsernamePassword | IUsernameHashedPassword) -> bytes | Deferred[bytes]:
+        """See L{Source.requestAvatarId}."""
+        if not isinstance(credentials, NamePassword):
+            raise UnknownUser(f"{self.name} judges passwords only")
+        return run(self._verified(credentials))
+
+    async def account(self, name: str) -> Account:
+        """See L{IAccounts.account}."""
+        return self._remembered.get(name) or await self.find(name)
+
+    async def _verified(self, credentials: NamePassword) -> bytes:
+        account = await self.verify(credentials)
+        self._remembered.keep(account.name, account)
+        return f"{self.name}:{account.name}".encode()
+
+
+def _matches(
+    verifier: Verifier, credentials: IUsernamePassword | IUsernameHashedPassword, record: Record
+) -> bool | Awaitable[bool]:
+    """Whether the credentials go with the stored password."""
+    if IUsernamePassword.providedBy(credentials):
+        return verifier.verify(credentials.password, record.password_hash)
+    secret = schemes.plain_secret(record.password_hash)
+    return secret is not None and bool(credentials.checkPassword(secret))
 
 
 def _verdict(record: Record, right: bool) -> bytes:
     if not right:
         raise BadCredentials(record.why_wrong)
+    return _enabled(record).avatar_id
+
+
+def _enabled(record: Record) -> Record:
     if not record.enabled:
-        raise _disabled(record)
-    return record.avatar_id
-
-
-def _disabled(record: Record) -> AccountDisabled:
-    return AccountDisabled(f"{record.why_disabled} (accounts source {record.account.driver})")
+        raise AccountDisabled(f"{record.why_disabled} (accounts source {record.account.driver})")
+    return record
 
 
 async def _verdict_later(record: Record, right: Awaitable[bool]) -> bytes:

@@ -20,8 +20,7 @@ from contextlib import contextmanager
 
 from zope.interface import implementer
 
-from tpops.cred.hashes import Verifier
-from tpops.cred.source import PasswordSource, Record
+from tpops.cred.source import Means, PasswordSource, Record
 from tpops.db import sqlite as database
 from tpops.errors import LookupUnavailable, UnknownUser
 from tpops.interfaces import IAccountAdmin, IAccounts
@@ -60,8 +59,8 @@ class SQLiteAccounts(PasswordSource):
     @param clock: the time in seconds since the epoch, for created_at and changed_at
     """
 
-    def __init__(self, name: str, path: str, verifier: Verifier, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(name, verifier, (path,))
+    def __init__(self, name: str, means: Means, path: str, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(name, means, (path,))
         self._path = path
         self._clock = clock
         self._connection: sqlite3.Connection | None = None

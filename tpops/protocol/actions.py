@@ -7,7 +7,7 @@ between them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -35,6 +35,46 @@ class LoginByKeyedDigest:
     name: bytes
     challenge: bytes
     digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoginProven:
+    """
+    The same for a name that a SASL exchange has verified.
+
+    @ivar proof: what the client sent for it, for the memory of failures
+    @ivar source: name of the accounts source whose secret proved it, "" for the first that knows the name
+    """
+
+    name: bytes
+    proof: bytes = field(repr=False, default=b"")
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRejected:
+    """
+    A SASL exchange has found that the proof is wrong: a failed login.
+
+    @ivar why: for the log
+    """
+
+    name: bytes
+    proof: bytes = field(repr=False)
+    why: str = "wrong password"
+
+
+@dataclass(frozen=True, slots=True)
+class Consult:
+    """
+    A SASL exchange needs something that only the server can find out.
+
+    @ivar question: a value whose type says what is asked
+    @ivar resume: takes the answer and gives what is done next; raises CommandError where the exchange cannot go on
+    """
+
+    question: object
+    resume: Callable[[object], Result] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +111,6 @@ class Close:
 
 
 #: What begins a login.
-AnyLogin = Login | LoginByDigest | LoginByKeyedDigest
-Action = AnyLogin | StartTLS | Retrieve | Listing | Commit | Close
+AnyLogin = Login | LoginByDigest | LoginByKeyedDigest | LoginProven | LoginRejected
+Action = AnyLogin | Consult | StartTLS | Retrieve | Listing | Commit | Close
 Result = bytes | Action

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tpops.errors import BadCommand
+from tpops.errors import BadCommand, CommandError, WrongState
 
 AUTHORIZATION = "AUTHORIZATION"
 TRANSACTION = "TRANSACTION"
@@ -100,3 +100,10 @@ def _number(word: bytes, least: int, what: str) -> int:
     if number < least:
         raise BadCommand(what)
     return number
+
+
+def refuse(verb: bytes) -> CommandError:
+    """What a command is that this state does not have."""
+    if verb in COMMANDS:
+        return WrongState(f"{verb.decode('ascii')} in the wrong state")
+    return BadCommand("unknown command")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tpops.errors import BadCommand
-from tpops.protocol.actions import Login, LoginByKeyedDigest
+from tpops.protocol.actions import AnyLogin, Login, LoginByKeyedDigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,21 @@ class Challenge:
     data: bytes
 
 
-#: What a response leads to: another challenge, or a login with what the exchange has found out.
-Outcome = Challenge | Login | LoginByKeyedDigest
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """
+    The exchange needs something that only the server can find out.
+
+    @ivar question: a value whose type says what is asked
+    @ivar consulted: takes the answer; raises BadCommand where the exchange cannot go on
+    """
+
+    question: object
+    consulted: Callable[[object], Outcome]
+
+
+#: What a response leads to: another challenge, a question to the server, or a login with what was found out.
+Outcome = Challenge | Ask | AnyLogin
 
 
 class Exchange(Protocol):

@@ -15,33 +15,18 @@ Nothing here waits, reads a clock or touches a socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable
 
-from tpops.errors import BadCommand, CommandError, WrongState
+from tpops.errors import BadCommand
 from tpops.protocol import replies, sasl
-from tpops.protocol.actions import Close, Commit, Listing, Login, LoginByDigest, Result, Retrieve, StartTLS
+from tpops.protocol.actions import Close, Consult, Login, LoginByDigest, Result, StartTLS
 from tpops.protocol.capabilities import LANGUAGES, Offer, capabilities
 from tpops.protocol.commands import (
-    COMMANDS,
     SASL_LINE_OCTETS,
-    message_number,
     no_argument,
-    number_and_lines,
+    refuse,
 )
-
-
-class Mailbox(Protocol):
-    """What a session needs to know of its maildrop; see L{tpops.mailbox.view.Mailbox}."""
-
-    def stat(self) -> tuple[int, int]: ...
-    def size(self, number: int) -> int: ...
-    def unique_id(self, number: int) -> bytes: ...
-    def list_body(self) -> bytes | Iterable[bytes]: ...
-    def uidl_body(self) -> bytes | Iterable[bytes]: ...
-    def mark(self, number: int) -> None: ...
-    def reset(self) -> None: ...
-    def last(self) -> int: ...
+from tpops.protocol.transaction import Mailbox, Transaction, Update
 
 
 class Conversation:
@@ -98,6 +83,11 @@ class Conversation:
         """QUIT has come."""
         return isinstance(self.state, Update)
 
+    def capabilities(self) -> bytes:
+        """CAPA's answer."""
+        lines = capabilities(self.offer, transaction=not self.authorization())
+        return replies.multi_line(replies.CAPABILITIES_FOLLOW, lines)
+
     def speak(self, rest: bytes) -> bytes:
         """LANG (RFC 6856 section 3)."""
         tag = rest.strip(b" ")
@@ -110,12 +100,6 @@ class Conversation:
                 self.language = known
                 return b"+OK %s %s\r\n" % (known, description)
         raise BadCommand("language not available, LANG lists those that are")
-
-
-def _refuse(verb: bytes) -> CommandError:
-    if verb in COMMANDS:
-        return WrongState(f"{verb.decode('ascii')} in the wrong state")
-    return BadCommand("unknown command")
 
 
 class Authorization:
@@ -133,7 +117,7 @@ class Authorization:
         verb = word.upper()
         act = self.verbs.get(verb)
         if act is None:
-            raise _refuse(verb)
+            raise refuse(verb)
         return act(self, rest)
 
     def user(self, rest: bytes) -> Result:
@@ -203,7 +187,7 @@ class Authorization:
     def capa(self, rest: bytes) -> Result:
         """CAPA (RFC 2449 section 5)."""
         no_argument("CAPA", rest)
-        return _capabilities(self.conversation)
+        return self.conversation.capabilities()
 
     def quit(self, rest: bytes) -> Result:
         """QUIT before login removes nothing (RFC 1939 section 4)."""
@@ -247,146 +231,19 @@ class Exchange:
 
     def step(self, response: bytes | None) -> Result:
         """Hand a response to the mechanism."""
-        outcome = self.mechanism.respond(response)
-        if not isinstance(outcome, sasl.Challenge):
-            return outcome
-        self.conversation.state = self
-        self.conversation.longest_line = SASL_LINE_OCTETS
-        return replies.challenge(sasl.encode(outcome.data))
+        return self._go_on(self.mechanism.respond(response))
+
+    def _go_on(self, outcome: sasl.Outcome) -> Result:
+        if isinstance(outcome, sasl.Challenge):
+            self.conversation.state = self
+            self.conversation.longest_line = SASL_LINE_OCTETS
+            return replies.challenge(sasl.encode(outcome.data))
+        if isinstance(outcome, sasl.Ask):
+            consulted = outcome.consulted
+            return Consult(outcome.question, lambda answer: self._go_on(consulted(answer)))
+        return outcome
 
     def _leave(self) -> None:
         # Whatever the response brings, the exchange goes on only through another challenge.
         self.conversation.state = Authorization(self.conversation)
         self.conversation.longest_line = None
-
-
-class Transaction:
-    """After login (RFC 1939 section 5)."""
-
-    __slots__ = ("conversation", "mailbox")
-
-    def __init__(self, conversation: Conversation, mailbox: Mailbox) -> None:
-        self.conversation = conversation
-        self.mailbox = mailbox
-
-    def handle(self, line: bytes) -> Result:
-        """See L{Conversation.handle}."""
-        word, _, rest = line.partition(b" ")
-        verb = word.upper()
-        act = self.verbs.get(verb)
-        if act is None:
-            raise _refuse(verb)
-        return act(self, rest)
-
-    def stat(self, rest: bytes) -> Result:
-        """STAT."""
-        no_argument("STAT", rest)
-        messages, octets = self.mailbox.stat()
-        return replies.stat(messages, octets)
-
-    def list(self, rest: bytes) -> Result:
-        """LIST, of all that is not marked or of one message."""
-        if rest.strip(b" "):
-            number = message_number("LIST", rest)
-            return replies.number_and(number, b"%d" % self.mailbox.size(number))
-        return _listing(replies.LIST_FOLLOWS, self.mailbox.list_body())
-
-    def uidl(self, rest: bytes) -> Result:
-        """UIDL, likewise."""
-        if rest.strip(b" "):
-            number = message_number("UIDL", rest)
-            return replies.number_and(number, self.mailbox.unique_id(number))
-        return _listing(replies.UIDL_FOLLOWS, self.mailbox.uidl_body())
-
-    def retr(self, rest: bytes) -> Result:
-        """RETR."""
-        number = message_number("RETR", rest)
-        return Retrieve(number, self.mailbox.size(number))
-
-    def top(self, rest: bytes) -> Result:
-        """TOP."""
-        number, lines = number_and_lines(rest)
-        return Retrieve(number, self.mailbox.size(number), lines)
-
-    def dele(self, rest: bytes) -> Result:
-        """DELE: a mark, kept in this session only."""
-        number = message_number("DELE", rest)
-        self.mailbox.mark(number)
-        return replies.deleted(number)
-
-    def noop(self, rest: bytes) -> Result:
-        """NOOP."""
-        no_argument("NOOP", rest)
-        return replies.NOOP
-
-    def rset(self, rest: bytes) -> Result:
-        """RSET: forget the marks, and what LAST knew (RFC 1460 section 3)."""
-        no_argument("RSET", rest)
-        self.mailbox.reset()
-        return replies.reset(*self.mailbox.stat())
-
-    def last(self, rest: bytes) -> Result:
-        """LAST: the highest number retrieved."""
-        no_argument("LAST", rest)
-        if not self.conversation.offer.last:
-            raise BadCommand("LAST is not available")
-        return replies.last(self.mailbox.last())
-
-    def lang(self, rest: bytes) -> Result:
-        """See L{Conversation.speak}."""
-        return self.conversation.speak(rest)
-
-    def capa(self, rest: bytes) -> Result:
-        """CAPA (RFC 2449 section 5)."""
-        no_argument("CAPA", rest)
-        return _capabilities(self.conversation)
-
-    def quit(self, rest: bytes) -> Result:
-        """QUIT: the only way into UPDATE."""
-        no_argument("QUIT", rest)
-        self.conversation.state = Update()
-        return Commit()
-
-    verbs: dict[bytes, Callable[[Transaction, bytes], Result]] = {
-        b"STAT": stat,
-        b"LIST": list,
-        b"UIDL": uidl,
-        b"RETR": retr,
-        b"TOP": top,
-        b"DELE": dele,
-        b"NOOP": noop,
-        b"RSET": rset,
-        b"LAST": last,
-        b"LANG": lang,
-        b"CAPA": capa,
-        b"QUIT": quit,
-    }
-
-
-class Update:
-    """After QUIT: nothing is accepted any more (RFC 1939 section 6)."""
-
-    __slots__ = ()
-
-    def handle(self, line: bytes) -> Result:
-        """See L{Conversation.handle}."""
-        raise WrongState("the session is over")
-
-
-def _capabilities(conversation: Conversation) -> bytes:
-    lines = capabilities(conversation.offer, transaction=not conversation.authorization())
-    return replies.multi_line(replies.CAPABILITIES_FOLLOW, lines)
-
-
-#: A listing up to this size goes out with the other replies of its segment; a longer one with back-pressure.
-_SHORT_LISTING = 32768
-
-
-def _listing(first: bytes, body: bytes | Iterable[bytes]) -> Result:
-    if not isinstance(body, bytes):
-        return Listing(first, body)
-    if len(body) <= _SHORT_LISTING:
-        return b"".join((first, body, b".\r\n"))
-    view = memoryview(body)
-    step = _SHORT_LISTING * 8
-    return Listing(first, (bytes(view[at : at + step]) for at in range(0, len(body), step)))

@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.cred.credentials import ICredentials, UsernamePassword
+from twisted.cred.credentials import ICredentials
 from twisted.cred.error import LoginFailed
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.mail.interfaces import IMailboxPOP3
 
+from tpops.credentials import APOPCredentials, CRAMMD5Credentials, NamePassword, Proven
 from tpops.errors import BadCredentials, LoginError, LoginRefused, StorageError, TpopsError
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account
 from tpops.protocol import replies
-from tpops.protocol.actions import AnyLogin, Login, LoginByDigest
-from tpops.server.digests import APOPCredentials, CRAMMD5Credentials
+from tpops.protocol.actions import AnyLogin, Consult, Login, LoginByDigest, LoginByKeyedDigest, LoginProven, Result
 from tpops.server.foreign import open_foreign
 
 if TYPE_CHECKING:
@@ -61,13 +61,46 @@ async def log_in(server: POP3Server, action: AnyLogin) -> None:
         server.send(replies.logged_in(mailbox.account.name, session.messages_at_login, session.octets_at_login))
 
 
+async def consult(server: POP3Server, action: Consult) -> None:
+    """Find out what a SASL exchange asks, and go on with it."""
+    result: Result = action
+    while isinstance(result, Consult):
+        try:
+            answer = await server.shared.consult(result.question)
+        except LoginError as unavailable:
+            _tell(server, "login-failed", unavailable)
+            server.refused(unavailable)
+            return
+        result = result.resume(answer)
+    if isinstance(result, bytes):
+        server.send(result)
+    elif isinstance(result, AnyLogin):
+        await log_in(server, result)
+
+
 def _credentials(server: POP3Server, action: AnyLogin) -> ICredentials:
-    """What the portal is asked with."""
+    """
+    What the portal is asked with.
+
+    @raise BadCredentials: when there is nothing to ask
+    """
+    peer = server.session.peer
     if isinstance(action, Login):
-        return UsernamePassword(action.name, action.password)
+        return NamePassword(action.name, action.password, peer)
     if isinstance(action, LoginByDigest):
-        return APOPCredentials(action.name, server.conversation.stamp or b"", action.digest)
-    return CRAMMD5Credentials(action.name, action.challenge, action.digest)
+        return APOPCredentials(action.name, server.conversation.stamp or b"", action.digest, peer)
+    if isinstance(action, LoginByKeyedDigest):
+        return CRAMMD5Credentials(action.name, action.challenge, action.digest, peer)
+    if isinstance(action, LoginProven):
+        return Proven(action.name, peer, action.source)
+    raise BadCredentials(action.why)
+
+
+def _proof(action: AnyLogin) -> bytes:
+    """What the client wants to have proven himself with."""
+    if isinstance(action, Login):
+        return action.password
+    return action.digest if isinstance(action, LoginByDigest | LoginByKeyedDigest) else action.proof
 
 
 async def _open(server: POP3Server, action: AnyLogin) -> tuple[Mailbox, Logout]:
@@ -94,8 +127,7 @@ async def _fail(server: POP3Server, failed: BadCredentials, started: float, acti
     session = server.session
     session.login_failures += 1
     _tell(server, "login-failed", failed)
-    proof = action.password if isinstance(action, Login) else action.digest
-    answer_at = started + server.shared.limiter.failed(session.peer, action.name, proof)
+    answer_at = started + server.shared.limiter.failed(session.peer, action.name, _proof(action))
     await server.sleep(answer_at - server.shared.clock.seconds())
     if session.login_failures >= server.shared.options.auth_tries:
         server.send(replies.from_error(failed))

@@ -24,9 +24,9 @@ from tpops.errors import CommandError, LimitReached, RemoveFailed, StorageError,
 from tpops.interfaces import ITicket
 from tpops.mailbox.view import Mailbox
 from tpops.protocol import replies
-from tpops.protocol.actions import Action, AnyLogin, Close, Commit, Listing, Retrieve, StartTLS
+from tpops.protocol.actions import Action, AnyLogin, Close, Commit, Consult, Listing, Retrieve, StartTLS
 from tpops.server.connection import Connection
-from tpops.server.login import Logout, log_in
+from tpops.server.login import Logout, consult, log_in
 from tpops.server.offers import IMPLICIT
 from tpops.server.timers import IDLE, LOGIN_TIMEOUT, SESSION_LIMIT, WRITE_STALLED
 from tpops.server.transfer import send_listing, send_message
@@ -153,6 +153,8 @@ class POP3Server(Connection):
             self._run(send_listing(self, action))
         elif isinstance(action, AnyLogin):
             self._run(log_in(self, action))
+        elif isinstance(action, Consult):
+            self._run(consult(self, action))
         elif isinstance(action, Commit):
             self._run(self._commit())
         elif isinstance(action, Close):

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import attrs
 from twisted.cred.portal import Portal
 from twisted.internet.interfaces import IReactorTime
 
+from tpops.errors import LookupUnavailable
 from tpops.interfaces import IEvents, ILimiter
 from tpops.server.offers import Offers
 from tpops.server.options import ServerOptions
 
 if TYPE_CHECKING:
     from tpops.server.pop3 import POP3Server
+
+
+async def no_answers(question: object) -> object:
+    """Where no mechanism is offered that asks."""
+    raise LookupUnavailable(f"nobody answers {type(question).__name__}")
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -32,6 +38,7 @@ class Shared:
     @ivar options: limits and timers
     @ivar hostname: our name in APOP timestamps and CRAM-MD5 challenges
     @ivar tls_context: starts TLS (an IOpenSSLServerConnectionCreator), None without a certificate
+    @ivar consult: answers the questions of SASL exchanges; raises LookupUnavailable where it cannot
     @ivar connections: the open connections, and those that are lost while a command still runs
     """
 
@@ -44,6 +51,7 @@ class Shared:
     options: ServerOptions
     hostname: str
     tls_context: object | None = None
+    consult: Callable[[object], Awaitable[object]] = attrs.field(default=no_answers)
     connections: set[POP3Server] = attrs.field(factory=set)
 
     def stamp(self) -> bytes:

@@ -1,0 +1,1 @@
+"""The keys of [[accounts]], one model for each driver."""

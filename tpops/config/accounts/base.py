@@ -1,0 +1,30 @@
+"""
+What every accounts source has in the configuration.
+
+Purpose: the base of the models in this package.  A model's keys other than "driver" and "name" are the arguments, by
+name, of the driver's class in tpops.cred.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from tpops.config import checks
+from tpops.config.section import Section, key
+
+
+class AccountSource(Section):
+    """A source of accounts; the section may be there several times, the first source that says yes wins."""
+
+    driver: Annotated[str, key("What kind of source it is; each kind has its own keys.")]
+    name: Annotated[
+        str,
+        AfterValidator(checks.source_name),
+        key("Name of the source in logs and for `tpops user --source`.", shown="the driver's name"),
+    ] = Field(default_factory=lambda data: str(data.get("driver", "")))
+
+    def settings(self) -> dict[str, object]:
+        """The keys of this driver, with their values."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in AccountSource.model_fields}

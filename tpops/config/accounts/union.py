@@ -1,0 +1,15 @@
+"""
+All drivers of [[accounts]].
+
+Purpose: the one place that lists the models; "driver" tells which one a table is.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tpops.config.accounts.files import PasswdFile, Shadow, SQLite
+
+AnyAccounts = Annotated[SQLite | PasswdFile | Shadow, Field(discriminator="driver")]
