@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+
 import attrs
 from twisted.cred.credentials import IUsernameHashedPassword
 from twisted.internet.defer import Deferred
@@ -10,10 +13,12 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.cred.fakes import means, verifier
+from tpops.cred.hashes import hash_password
 from tpops.cred.names import LoginNames
 from tpops.cred.ordered import Digest, OrderedChecker
 from tpops.cred.passwd_file import PasswdFile
-from tpops.cred.schemes import NOTHING, plain_secret
+from tpops.cred.schemes import NOTHING, plain_secret, proves
+from tpops.credentials import APOPCredentials, CRAMMD5Credentials
 from tpops.errors import AccountDisabled, BadCredentials
 
 #: What whoever has a plain secret can prove.
@@ -76,6 +81,31 @@ class ApopTests(SynchronousTestCase):
         self.assertEqual(plain_secret("{CLEARTEXT}abc"), b"abc")
         for stored in ("", "!", "*", "{PLAIN}", "{NO-SUCH}x", "{SHA}2PRZAyDhNDqRW2OUFwZQqPNdaSY="):
             self.assertIsNone(plain_secret(stored), stored)
+
+    def test_locked_accounts_are_in_nobodys_way(self) -> None:
+        """Whoever cannot log in at all loses nothing where the others are offered more."""
+        for stored in ("", "!", "*LK*", "!{SHA}2PRZAyDhNDqRW2OUFwZQqPNdaSY="):
+            self.assertEqual(proves(stored), PROVES, stored)
+        self.assertEqual(proves("{NO-SUCH}x"), NOTHING)
+
+    def test_cram_md5_works_with_its_contexts(self) -> None:
+        """{CRAM-MD5}, the two halves of HMAC-MD5, is enough for CRAM-MD5; not for APOP."""
+        for secret in (b"tanstaaftanstaaf", b"x" * 100, b"s"):
+            path = self.mktemp()
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(f"tim:{hash_password(secret, 'CRAM-MD5')}\nbad:{{CRAM-MD5}}abcd\n")
+            source = PasswdFile("f", means(), path)
+            self.assertEqual(source.mechanisms(), [frozenset(("CRAM-MD5",))] * 2)
+            for length in (1, 42, 55, 56, 64, 200):
+                challenge = b"<" * length
+                right = hmac.new(secret, challenge, "md5").hexdigest().encode()
+                self.assertEqual(source.requestAvatarId(CRAMMD5Credentials(b"tim", challenge, right)), b"f:tim")
+                wrong = CRAMMD5Credentials(b"tim", challenge + b".", right)
+                self.assertRaises(BadCredentials, source.requestAvatarId, wrong)
+            apop = hashlib.md5(b"<1>" + secret).hexdigest().encode()
+            self.assertRaises(BadCredentials, source.requestAvatarId, APOPCredentials(b"tim", b"<1>", apop))
+            broken = CRAMMD5Credentials(b"bad", b"<1>", b"0" * 32)
+            self.assertRaises(BadCredentials, source.requestAvatarId, broken)
 
     def test_digest_provides_its_interface(self) -> None:
         """What a source gets is a proper credential."""

@@ -118,10 +118,10 @@ _MD5_BLOCK_OCTETS = 64
 _WORD = 0xFFFFFFFF
 
 
-def _md5_state(block: bytes) -> bytes:
-    """What MD5 remembers after its first block; hashlib does not tell.  RFC 1321 §3.4."""
+def _md5_state(block: bytes, before: tuple[int, ...] = _MD5_START) -> bytes:
+    """What MD5 remembers after a block; hashlib neither tells nor takes it.  RFC 1321 §3.4."""
     words = struct.unpack("<16L", block)
-    a, b, c, d = _MD5_START
+    a, b, c, d = before
     for step in range(64):
         if step < 16:
             mixed, word = (b & c) | (~b & d), step
@@ -134,7 +134,16 @@ def _md5_state(block: bytes) -> bytes:
         total = (a + mixed + _MD5_SINES[step] + words[word % 16]) & _WORD
         turn = _MD5_TURNS[step]
         a, b, c, d = d, (b + (total << turn | total >> (32 - turn))) & _WORD, b, c
-    return struct.pack("<4L", *((old + new) & _WORD for old, new in zip(_MD5_START, (a, b, c, d), strict=True)))
+    return struct.pack("<4L", *((old + new) & _WORD for old, new in zip(before, (a, b, c, d), strict=True)))
+
+
+def _md5_rest(state: bytes, octets: bytes) -> bytes:
+    """The MD5 of a block that left this state, and of octets behind it."""
+    length = struct.pack("<Q", (_MD5_BLOCK_OCTETS + len(octets)) * 8)
+    padded = octets + b"\x80" + b"\0" * (-(len(octets) + 9) % _MD5_BLOCK_OCTETS) + length
+    for at in range(0, len(padded), _MD5_BLOCK_OCTETS):
+        state = _md5_state(padded[at : at + _MD5_BLOCK_OCTETS], struct.unpack("<4L", state))
+    return state
 
 
 def cram_md5_make(password: bytes) -> bytes:
@@ -149,6 +158,12 @@ def cram_md5_check(password: bytes, data: bytes) -> bool:
     if len(data) != CONTEXT_OCTETS:
         raise ValueError("context has the wrong length")
     return hmac.compare_digest(cram_md5_make(password), data)
+
+
+def cram_md5_digest(contexts: bytes, challenge: bytes) -> bytes:
+    """The digest that a client must send whose contexts these are, in hexadecimal (RFC 2195 section 2)."""
+    outer, inner = contexts[: CONTEXT_OCTETS // 2], contexts[CONTEXT_OCTETS // 2 :]
+    return _md5_rest(outer, _md5_rest(inner, challenge)).hex().encode("ascii")
 
 
 def is_mysql_new(data: bytes) -> bool:

@@ -265,7 +265,16 @@ def plain_secret(stored: str) -> bytes | None:
     return data if data and scheme.check is _plain_check else None
 
 
-#: The mechanisms for which the secret must be known as it is.
+def cram_md5_contexts(stored: str) -> bytes | None:
+    """The contexts of a stored {CRAM-MD5}; None for another scheme, locked or broken."""
+    try:
+        scheme, data = parse(stored)
+    except ValueError:
+        return None
+    return data if scheme.check is digests.cram_md5_check and len(data) == digests.CONTEXT_OCTETS else None
+
+
+#: What a secret can prove that is known as it is; {CRAM-MD5} and {SCRAM-...} are enough for their own mechanism.
 _OF_SECRETS = frozenset(("APOP", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"))
 
 #: What an account proves whose stored password can be compared with a password and no more.
@@ -273,11 +282,15 @@ NOTHING: frozenset[str] = frozenset()
 
 
 def proves(stored: str) -> frozenset[str]:
-    """What can be proven with a stored password beside the password itself: "APOP" and names of SASL mechanisms."""
-    if plain_secret(stored) is not None:
+    """
+    What can be proven with a stored password beside the password itself: "APOP" and names of SASL mechanisms.
+
+    A locked account, which cannot log in by any means, is in nobody's way.
+    """
+    if locked(stored) or plain_secret(stored) is not None:
         return _OF_SECRETS
     try:
         name = parse(stored)[0].name
     except ValueError:
         return NOTHING
-    return frozenset((name,)) if name in _OF_SECRETS and name.startswith("SCRAM-") else NOTHING
+    return frozenset((name,)) & _OF_SECRETS

@@ -16,6 +16,7 @@ the name exists.
 
 from __future__ import annotations
 
+import hmac
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -28,9 +29,9 @@ from twisted.internet.defer import Deferred
 from zope.interface import Interface, implementer
 
 from tpops.coroutines import run
-from tpops.cred import schemes
+from tpops.cred import digests, schemes
 from tpops.cred.hashes import RunInThread, Verifier
-from tpops.credentials import NamePassword
+from tpops.credentials import CRAMMD5Credentials, NamePassword
 from tpops.errors import AccountDisabled, BadCredentials, LookupUnavailable, UnknownUser
 from tpops.interfaces import IAccounts
 from tpops.model import Account, Peer
@@ -311,6 +312,11 @@ def _matches(
     """Whether the credentials go with the stored password."""
     if IUsernamePassword.providedBy(credentials):
         return verifier.verify(credentials.password, record.password_hash)
+    if isinstance(credentials, CRAMMD5Credentials):
+        contexts = schemes.cram_md5_contexts(record.password_hash)
+        if contexts is not None:
+            made = digests.cram_md5_digest(contexts, credentials.challenge)
+            return hmac.compare_digest(made, credentials.digest)
     secret = schemes.plain_secret(record.password_hash)
     return secret is not None and bool(credentials.checkPassword(secret))
 
