@@ -271,11 +271,13 @@ class BadTests(LoadCase):
         )
         first, second, third = loaded.config.accounts
         self.assertEqual(
-            first.settings(), {"passwd_path": "/etc/passwd", "shadow_path": "/etc/shadow", "minimum_uid": 1000}
+            first.settings(),
+            {"passwd_path": "/etc/passwd", "shadow_path": "/etc/shadow", "domains": (), "minimum_uid": 1000},
         )
         self.assertEqual(second.settings(), {"path": "/x"})
         self.assertEqual(
-            third.settings(), {"passwd_path": f"{self.directory}/p", "shadow_path": "", "minimum_uid": 500}
+            third.settings(),
+            {"passwd_path": f"{self.directory}/p", "shadow_path": "", "domains": (), "minimum_uid": 500},
         )
         listed = {key.partition(".")[2] for key in loaded.origins if key.startswith("accounts[2]")}
         self.assertEqual(listed, {"driver", "name", "path"})

@@ -360,6 +360,16 @@ class ShadowAccountsTests(ShadowCase):
         complaints = self.subject.check()
         self.assertEqual([one.split(": ")[0] for one in complaints], [f"{self.shadow}:1", f"{self.passwd}:2"])
 
+    def test_names_with_a_domain_of_the_machine(self) -> None:
+        """Are looked up without it; with any other domain they are nobody's."""
+        self.password_field(HASH)
+        source = self.make(shadow_path=self.shadow, domains=("example.org",))
+        self.assertEqual(source.record("joe@example.org").account.name, "joe")
+        self.assertEqual(source.record("joe").account.name, "joe")
+        for name in ("joe@example.com", "joe@", "@example.org", "joe@x@example.org"):
+            self.assertRaises(UnknownUser, source.record, name)
+        self.assertRaises(UnknownUser, self.subject.record, "joe@example.org")
+
     def test_has_no_secrets_for_apop(self) -> None:
         """Also where a file looks as if; and nothing is opened to find out."""
         self.assertEqual(self.make(shadow_path="/nowhere").mechanisms(), (NOTHING,))

@@ -112,6 +112,16 @@ class UnixAccountsTests(SynchronousTestCase):
         self.assertNotIn(self.account.password, server.output())
         self.assertNotIn("Traceback", server.output())
 
+    def test_names_with_a_domain_of_the_machine(self) -> None:
+        """Promise: joe@example.org is joe, also where the domain is appended; another domain is nobody's."""
+        server = self.server()
+        server.configuration["accounts"] = [{"driver": "shadow", "domains": ["Example.org"]}]
+        server.configuration["names"] = {"default_domain": "example.org"}
+        server.start()
+        for name in ("", f"{self.account.name}@example.org", f"{self.account.name}@EXAMPLE.ORG"):
+            self.assertIn(b"+OK %s has 1 message" % self.account.name.encode(), self.answer(server, name=name))
+        self.assertTrue(self.answer(server, name=f"{self.account.name}@example.com").startswith(_WRONG))
+
     def test_every_method_of_chpasswd(self) -> None:
         """Promise: whatever has stored the password, and a change counts after a second."""
         server = self.server().start()

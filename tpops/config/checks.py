@@ -96,6 +96,13 @@ def default_domain(value: str) -> str:
     return value
 
 
+def own_domain(value: str) -> str:
+    """A domain, in lower case as in canonical names."""
+    if not value:
+        raise ValueError("must be a domain name")
+    return default_domain(value).lower()
+
+
 def separators(value: str) -> str:
     """Characters between local part and domain."""
     if any(not 0x21 <= ord(sign) <= 0x7E or sign.isalnum() or sign in "/." for sign in value):

@@ -12,7 +12,9 @@ without "@" when it starts with a character that is neither letter nor digit.
 
 from __future__ import annotations
 
-from tpops.errors import BadCredentials
+from collections.abc import Callable, Container
+
+from tpops.errors import BadCredentials, UnknownUser
 
 #: Longest login name in octets.
 MAX_NAME_OCTETS = 4096
@@ -26,6 +28,19 @@ def split(name: str, separators: str) -> tuple[str, str]:
     """
     at = max((name.rfind(separator) for separator in separators), default=-1)
     return (name, "") if at < 0 else (name[:at], name[at + 1 :])
+
+
+def of_machine(name: str, domains: Container[str], split: Callable[[str], tuple[str, str]]) -> str:
+    """
+    The machine's own account that a canonical name means, where accounts have no domain.
+
+    @param domains: those of the machine
+    @raise UnknownUser: when the name has another domain
+    """
+    local_part, domain = split(name)
+    if not domain or domain in domains:
+        return local_part if domain else name
+    raise UnknownUser(f"{domain} is no domain of the machine")
 
 
 class LoginNames:

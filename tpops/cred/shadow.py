@@ -10,8 +10,8 @@ machine's libcrypt, whatever the method.  The rules of a shadow line are looked 
     last change + maximum (field 5)     the last day of a password; + inactive (field 7), days of grace after it
 
 Limits: accounts with a uid below the minimum do not exist here.  The shell plays no part: who may not log in at a
-terminal may still have mail.  Lines for other databases ("+name", "-name") are passed over.  Names are looked up as
-they are in the file, so with a default domain configured none is found.
+terminal may still have mail.  Lines for other databases ("+name", "-name") are passed over.  A name with a
+domain of the machine is looked up without it.
 Known deviations: as in PAM, a hash in passwd itself counts where the field is not "x", and the dates of the shadow
 line then hold all the same.  A password of no characters never logs in.  Days are those of UTC.
 Errors: a locked password is a wrong password for the client, and the log has the reason.
@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import attrs
 from zope.interface import implementer
 
+from tpops.cred.names import of_machine
 from tpops.cred.schemes import NOTHING
 from tpops.cred.source import Means, PasswordSource, Record
 from tpops.cred.watched import BadLine, Parsed, WatchedFiles, each_line
@@ -181,6 +182,7 @@ class ShadowAccounts(PasswordSource):
     Accounts of a pair of files.
 
     @param shadow_path: "" where the hashes are in passwd itself
+    @param domains: those of the machine; a name with another one is nobody's here
     @param minimum_uid: accounts with a lower uid do not exist here
     @param today: days since 1970
     """
@@ -196,10 +198,13 @@ class ShadowAccounts(PasswordSource):
         means: Means,
         passwd_path: str = "/etc/passwd",  # noqa: S107
         shadow_path: str = "/etc/shadow",
+        domains: Sequence[str] = (),
         minimum_uid: int = 1000,
         today: Callable[[], int] = today,
     ) -> None:
         super().__init__(name, means, (passwd_path, shadow_path) if shadow_path else (passwd_path,))
+        self._domains = frozenset(domains)
+        self._split = means.split
         self._minimum_uid = minimum_uid
         self._today = today
         self._files = WatchedFiles(self.paths, self._parse, means.run_in_thread, means.seconds, self.hint)
@@ -207,7 +212,7 @@ class ShadowAccounts(PasswordSource):
     def record(self, name: str) -> Record:
         """See L{PasswordSource.record}."""
         try:
-            return self._record(self._files.entries()[name])
+            return self._record(self._files.entries()[of_machine(name, self._domains, self._split)])
         except KeyError:
             raise UnknownUser(f"not in {self.name}") from None
 

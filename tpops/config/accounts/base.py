@@ -14,6 +14,17 @@ from pydantic import AfterValidator, Field
 from tpops.config import checks
 from tpops.config.section import Section, key
 
+#: A key of the drivers whose accounts are the machine's.
+Domains = Annotated[
+    tuple[Annotated[str, AfterValidator(checks.own_domain)], ...],
+    Field(strict=False),
+    key(
+        "Domains of the machine: a name with one of them, or with none, is the account of its local part; with any "
+        "other it is nobody's. `names.default_domain` belongs here where it is set.",
+        example='["example.org"]',
+    ),
+]
+
 
 class AccountSource(Section):
     """A source of accounts; the section may be there several times, the first source that says yes wins."""

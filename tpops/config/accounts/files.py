@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from tpops.config.accounts.base import AccountSource
+from tpops.config.accounts.base import AccountSource, Domains
 from tpops.config.section import NeededPath, PathText, key
 
 #: Where the accounts of "tpops user" lie when nobody says otherwise.
@@ -33,4 +33,5 @@ class Shadow(AccountSource):
     shadow_path: Annotated[PathText, key('The file of shadow(5), "" where the hashes are in `passwd_path`.')] = (
         "/etc/shadow"
     )
+    domains: Domains = ()
     minimum_uid: Annotated[int, key("Accounts with a lower uid do not exist for clients.", ge=1)] = 1000
