@@ -1,25 +1,23 @@
 """
 "tpops check": is the configuration right, and is there on this machine what it needs?
 
-Purpose: loads the configuration as the server does, then looks at what a start or a login would stumble over: accounts
-sources, the user to run as, the directories of the logs, the mail locations of the accounts.
+Purpose: loads the configuration as the server does, then looks at what a start or a login would stumble over:
+certificates, accounts sources, the user to run as, the directories of the logs, the mail locations of the accounts.
 Limits: nothing is bound, written or locked.  Rights of the server's user are judged by owner, group and mode
 only, not by access lists.
 """
 
 from __future__ import annotations
 
-import grp
+import datetime
 import os
-import pwd
-import stat
 from collections.abc import Iterator
 
-import attrs
 import click
 
-from tpops.admin import sources
+from tpops.admin import sources, tls_files
 from tpops.admin.context import configuration
+from tpops.admin.rights import RunsAs, runs_as
 from tpops.config.schema import Config
 from tpops.cred.source import Source
 from tpops.errors import LookupUnavailable, MaildropBroken
@@ -30,34 +28,15 @@ from tpops.mailbox import locations
 _NAMED_ACCOUNTS = 5
 
 
-@attrs.frozen(slots=True)
-class RunsAs:
-    """Who the server will be."""
-
-    uid: int
-    groups: frozenset[int]
-
-    def may(self, path: str, bits: int) -> bool:
-        """Whether he has these rights (os.R_OK, os.W_OK, os.X_OK) on a file or directory."""
-        if self.uid == 0:
-            return True
-        facts = os.stat(path)
-        mode = stat.S_IMODE(facts.st_mode)
-        if facts.st_uid == self.uid:
-            mode >>= 6
-        elif facts.st_gid in self.groups:
-            mode >>= 3
-        return mode & bits == bits
-
-
 @click.command("check")
 @click.pass_context
 def check(context: click.Context) -> None:
     """Tell every problem of the configuration; exit status 0 when there is none."""
     loaded = configuration(context)
-    for warning in loaded.warnings:
+    warnings = list(loaded.warnings)
+    problems = list(_problems(loaded.config, warnings))
+    for warning in warnings:
         click.echo(f"warning: {warning}")
-    problems = list(_problems(loaded.config))
     for problem in problems:
         click.echo(f"problem: {problem}", err=True)
     if problems:
@@ -65,12 +44,22 @@ def check(context: click.Context) -> None:
     click.echo(f"{loaded.path} is right")
 
 
-def _problems(config: Config) -> Iterator[str]:
+def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
+    """
+    What is wrong.
+
+    @param warnings: gets what is not wrong yet
+    """
     try:
-        runs_as = _runs_as(config)
+        who = runs_as(config)
     except KeyError as error:
         yield f"server: {error.args[0]}"
         return
+    for level, text in tls_files.problems(config, who, datetime.datetime.now(datetime.UTC)):
+        if level == "problem":
+            yield text
+        elif level == "warning":
+            warnings.append(text)
     for source in sources.open_all(config):
         try:
             yield from source.check()
@@ -78,29 +67,20 @@ def _problems(config: Config) -> Iterator[str]:
             yield f"accounts source {source.name}: {error}"
             continue
         for path in source.paths:
-            yield from _right_problems(source, path, runs_as)
+            yield from _right_problems(source, path, who)
         yield from _location_problems(config, source)
     for key, path in (("log.access_log", config.log.access_log), ("log.json_log", config.log.json_log)):
         if path:
-            yield from _log_problems(key, path, runs_as)
+            yield from _log_problems(key, path, who)
 
 
-def _runs_as(config: Config) -> RunsAs:
-    """The server's user.  @raise KeyError: when the machine does not know him or the group"""
-    if not config.server.user:
-        return RunsAs(os.geteuid(), frozenset((os.getegid(), *os.getgroups())))
-    entry = pwd.getpwnam(config.server.user)
-    gid = grp.getgrnam(config.server.group).gr_gid if config.server.group else entry.pw_gid
-    return RunsAs(entry.pw_uid, frozenset((gid, *os.getgrouplist(config.server.user, gid))))
-
-
-def _right_problems(source: Source, path: str, runs_as: RunsAs) -> Iterator[str]:
+def _right_problems(source: Source, path: str, who: RunsAs) -> Iterator[str]:
     """What the server's user may not do with a source's file."""
     written = IAccountAdmin.providedBy(source)
-    if not runs_as.may(path, os.R_OK | (os.W_OK if written else 0)):
+    if not who.may(path, os.R_OK | (os.W_OK if written else 0)):
         hint = f"; {source.hint}" if source.hint else ""
         yield f"accounts source {source.name}: the server's user may not {'write' if written else 'read'} {path}{hint}"
-    elif written and not runs_as.may(os.path.dirname(path), os.W_OK | os.X_OK):
+    elif written and not who.may(os.path.dirname(path), os.W_OK | os.X_OK):
         yield f"accounts source {source.name}: the server's user may not write in {os.path.dirname(path)}"
 
 
@@ -119,11 +99,11 @@ def _location_problems(config: Config, source: Source) -> Iterator[str]:
         yield f"accounts source {source.name}: {bad - _NAMED_ACCOUNTS} more accounts without a usable mail location"
 
 
-def _log_problems(key: str, path: str, runs_as: RunsAs) -> Iterator[str]:
+def _log_problems(key: str, path: str, who: RunsAs) -> Iterator[str]:
     target = path if os.path.exists(path) else os.path.dirname(path)
     if not os.path.exists(target):
         yield f"{key}: there is no directory {target}"
     elif os.path.isdir(path):
         yield f"{key}: {path} is a directory"
-    elif not runs_as.may(target, os.W_OK):
+    elif not who.may(target, os.W_OK):
         yield f"{key}: the server's user may not write {target}"

@@ -33,7 +33,7 @@ _LOOK_SECONDS = 1.0
 VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 
 #: For TLS 1.2: forward secrecy and authenticated encryption only; TLS 1.3 has no others.
-_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
+_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 
 _State = tuple[tuple[str, int, int, int], ...]
 
@@ -83,14 +83,9 @@ class Certificates:
         else:
             _log.info("certificates read again: {names}", event="certificate-renewed", names=", ".join(self._by_name))
 
-    def _files(self) -> list[str]:
-        if os.path.isdir(self._certificate):
-            return sorted(glob.glob(os.path.join(glob.escape(self._certificate), "*.pem")))
-        return [self._certificate]
-
     def _look(self) -> _State:
         found = []
-        for path in (*self._files(), *((self._key,) if self._key else ())):
+        for path in (*pem_files(self._certificate), *((self._key,) if self._key else ())):
             try:
                 one = os.stat(path)
             except OSError:
@@ -99,7 +94,7 @@ class Certificates:
         return tuple(found)
 
     def _load(self) -> tuple[SSL.Context, dict[str, SSL.Context]]:
-        files = self._files()
+        files = pem_files(self._certificate)
         if not files:
             raise ConfigError([f"tls.certificate: there is no *.pem file in {self._certificate}"])
         contexts: dict[str, SSL.Context] = {}
@@ -133,9 +128,12 @@ class Certificates:
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         context.set_cipher_list(_CIPHERS)
         context.set_session_id(b"tpops")
-        context.use_certificate(chain[0])
-        for one in chain[1:]:
-            context.add_extra_chain_cert(one)
+        try:
+            context.use_certificate(chain[0])
+            for one in chain[1:]:
+                context.add_extra_chain_cert(one)
+        except SSL.Error as error:
+            raise ConfigError([f"tls.certificate: OpenSSL refuses {path}: {_reason(error)}"]) from None
         try:
             context.use_privatekey(private)  # type: ignore[arg-type]  # what it cannot use is a TypeError
             context.check_privatekey()
@@ -154,12 +152,24 @@ class Certificates:
                 connection.set_context(context)
 
 
+def pem_files(certificate: str) -> list[str]:
+    """The files that a path of the configuration stands for: itself, or what a directory has."""
+    if os.path.isdir(certificate):
+        return sorted(glob.glob(os.path.join(glob.escape(certificate), "*.pem")))
+    return [certificate]
+
+
 def _read(path: str, key: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
     except OSError as problem:
         raise ConfigError([f"tls.{key}: cannot read {path}: {problem.strerror}"]) from problem
+
+
+def _reason(error: SSL.Error) -> str:
+    """OpenSSL's own words, such as "ee key too small"."""
+    return ", ".join(str(one[-1]) for one in error.args[0]) or "unknown reason"
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
