@@ -136,6 +136,17 @@ class IAccountAdmin(Interface):
         """All names in order, each with whether it is enabled."""
 
 
+class IRenewsHashes(Interface):
+    """Add-on of an accounts source in which a stored password may be replaced by a better one of the same password."""
+
+    def renew_hash(name: str, old: str, new: str) -> bool:
+        """
+        Replace a stored password, if it is still the old one; whether it was.  Called in any thread; may block.
+
+        @raise LookupUnavailable: when the source cannot be written
+        """
+
+
 class IEventSink(Interface):
     """Somebody who is told what happens in sessions."""
 

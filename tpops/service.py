@@ -31,6 +31,7 @@ from tpops.cred import drivers, names
 from tpops.cred.hashes import Verifier
 from tpops.cred.ordered import OrderedChecker
 from tpops.cred.realm import Realm
+from tpops.cred.rehash import Rehash
 from tpops.cred.source import Means
 from tpops.errors import ConfigError
 from tpops.events.access_log import AccessLog
@@ -38,6 +39,7 @@ from tpops.events.bus import EventBus
 from tpops.events.json_log import JSONLog
 from tpops.events.log_file import LogFile
 from tpops.events.process_log import ProcessLog
+from tpops.interfaces import IRenewsHashes
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.policy.limits import Limits
 from tpops.policy.penalties import Penalties
@@ -163,6 +165,8 @@ class POP3Service(Service):
             verifier, run_in_thread, self._reactor.seconds, self._reactor, login_names.split, config.server.hostname
         )
         self._sources = [drivers.make(one.driver, one.name, one.settings(), means) for one in config.accounts]
+        if passwords.rehash:
+            self._renew_hashes(means)
         checker = OrderedChecker(self._sources, login_names, verifier)
         limiter = self._limiter()
         portal = Portal(Realm(checker, self._maildrops(run_in_thread), limiter.login_delay), [checker])
@@ -188,6 +192,14 @@ class POP3Service(Service):
             ),
             hostname=config.server.hostname,
         )
+
+    def _renew_hashes(self, means: Means) -> None:
+        """Stored passwords become better ones when their owners log in, in the sources that can be written."""
+        wanted = self.config.passwords
+        for source in self._sources:
+            if IRenewsHashes.providedBy(source):
+                renewing = Rehash(source, wanted.rehash, wanted.rehash_plain, means.run_in_thread, means.seconds)
+                source.right_password = renewing.right_password
 
     def _offers(self, proven: frozenset[str] = frozenset()) -> Offers:
         """

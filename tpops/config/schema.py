@@ -218,10 +218,35 @@ class Names(Section):
 
 
 class Passwords(Section):
-    """The memory of right passwords, which spares slow hashes for clients that come every minute."""
+    """Right passwords: their memory, which spares slow hashes for clients that come every minute, and better hashes."""
 
     cache_entries: Annotated[int, key("Right answers that are remembered; 0 is none.", ge=0)] = 10000
     cache_ttl_seconds: Annotated[float, key("How long each is remembered.", ge=0)] = 3600
+    rehash: Annotated[
+        Literal[
+            "",
+            "argon2id",
+            "argon2i",
+            "blf-crypt",
+            "sha512-crypt",
+            "sha256-crypt",
+            "scram-sha-256",
+            "scram-sha-1",
+            "pbkdf2",
+        ],
+        key(
+            "Scheme in which a password is stored anew after a login, where it was stored in a weaker one, or in the "
+            'same with less work; for sources that tpops writes ("sqlite"). "" changes nothing.',
+            example='"argon2id"',
+        ),
+    ] = ""
+    rehash_plain: Annotated[
+        bool,
+        key(
+            "Also where it was stored as it is, or for CRAM-MD5 or SCRAM; the account can then no longer use APOP, "
+            "CRAM-MD5 or SCRAM."
+        ),
+    ] = False
 
 
 class Mail(Section):

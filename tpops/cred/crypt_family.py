@@ -59,13 +59,18 @@ def crypt(password: bytes, setting: str) -> str:
     return made.decode("ascii")
 
 
+def rounds(scheme: str) -> int | None:
+    """The rounds of new hashes, None where the method has a fixed number."""
+    return _METHODS[scheme][1]
+
+
 def setting(scheme: str) -> str:
     """
     A method and a fresh salt for a new hash.
 
     @raise ValueError: when libcrypt does not have the method
     """
-    method, rounds = _METHODS[scheme]
+    method, number = _METHODS[scheme]
     if not hasattr(crypt_r, method):
         raise ValueError("this machine's libcrypt does not know it")
-    return str(crypt_r.mksalt(getattr(crypt_r, method), rounds=rounds))
+    return str(crypt_r.mksalt(getattr(crypt_r, method), rounds=number))

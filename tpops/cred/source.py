@@ -131,6 +131,9 @@ class Source(ABC):
 
     hint = ""
 
+    #: Told of each right password, and of the record that it is in; must not raise.
+    right_password: Callable[[Record, bytes], None] | None = None
+
     def __init__(self, name: str, paths: tuple[str, ...] = ()) -> None:
         self.name = name
         self.paths = paths
@@ -176,6 +179,15 @@ class Source(ABC):
         """
         return iter(())
 
+    def _verdict(self, credentials: IUsernamePassword | IUsernameHashedPassword, record: Record, right: bool) -> bytes:
+        """The avatar id, where the credentials go with the record."""
+        if not right:
+            raise BadCredentials(record.why_wrong)
+        avatar_id = _enabled(record).avatar_id
+        if self.right_password is not None and IUsernamePassword.providedBy(credentials):
+            self.right_password(record, credentials.password)
+        return avatar_id
+
     def start(self) -> None:  # noqa: B027  # most need nothing
         """
         The server starts; rights are still those that it was started with.
@@ -213,8 +225,13 @@ class PasswordSource(Source):
         record = self.record(credentials.username.decode("utf-8"))
         right = _matches(self._verifier, credentials, record)
         if isinstance(right, bool):
-            return _verdict(record, right)
-        return Deferred.fromCoroutine(_verdict_later(record, right))
+            return self._verdict(credentials, record, right)
+        return Deferred.fromCoroutine(self._verdict_later(credentials, record, right))
+
+    async def _verdict_later(
+        self, credentials: IUsernamePassword | IUsernameHashedPassword, record: Record, right: Awaitable[bool]
+    ) -> bytes:
+        return self._verdict(credentials, record, await right)
 
     def mechanisms(self) -> Iterable[frozenset[str]]:
         """See L{Source.mechanisms}; nothing where the accounts cannot be listed now."""
@@ -259,7 +276,7 @@ class LookupSource(Source):
         name = credentials.username.decode("utf-8")
         record = await self.find(name, getattr(credentials, "peer", None))
         right = _matches(self._verifier, credentials, record)
-        avatar_id = _verdict(record, right if isinstance(right, bool) else await right)
+        avatar_id = self._verdict(credentials, record, right if isinstance(right, bool) else await right)
         self._remembered.keep(record.account.name, record)
         return avatar_id
 
@@ -321,17 +338,7 @@ def _matches(
     return secret is not None and bool(credentials.checkPassword(secret))
 
 
-def _verdict(record: Record, right: bool) -> bytes:
-    if not right:
-        raise BadCredentials(record.why_wrong)
-    return _enabled(record).avatar_id
-
-
 def _enabled(record: Record) -> Record:
     if not record.enabled:
         raise AccountDisabled(f"{record.why_disabled} (accounts source {record.account.driver})")
     return record
-
-
-async def _verdict_later(record: Record, right: Awaitable[bool]) -> bytes:
-    return _verdict(record, await right)

@@ -23,7 +23,7 @@ from zope.interface import implementer
 from tpops.cred.source import Means, PasswordSource, Record
 from tpops.db import sqlite as database
 from tpops.errors import LookupUnavailable, UnknownUser
-from tpops.interfaces import IAccountAdmin, IAccounts
+from tpops.interfaces import IAccountAdmin, IAccounts, IRenewsHashes
 from tpops.model import Account
 
 _FAMILY = "accounts"
@@ -50,7 +50,7 @@ def create(path: str) -> None:
         raise OSError(0, str(error), path) from None
 
 
-@implementer(IAccounts, IAccountAdmin)
+@implementer(IAccounts, IAccountAdmin, IRenewsHashes)
 class SQLiteAccounts(PasswordSource):
     """
     Accounts of one database.
@@ -104,6 +104,18 @@ class SQLiteAccounts(PasswordSource):
             "UPDATE users SET password_hash = ?, changed_at = ? WHERE name = ?",
             (password_hash, int(self._clock()), name),
         )
+
+    def renew_hash(self, name: str, old: str, new: str) -> bool:
+        """See L{IRenewsHashes.renew_hash}; on a connection of its own, the server's belongs to the reactor's thread."""
+        try:
+            connection = database.connect(self._path, _FAMILY)
+            try:
+                statement = "UPDATE users SET password_hash = ?, changed_at = ? WHERE name = ? AND password_hash = ?"
+                return connection.execute(statement, (new, int(self._clock()), name, old)).rowcount > 0
+            finally:
+                connection.close()
+        except (sqlite3.Error, OSError) as error:
+            raise LookupUnavailable(f"cannot write {self._path}: {error}") from None
 
     def set_enabled(self, name: str, enabled: bool) -> None:
         """See L{IAccountAdmin.set_enabled}."""

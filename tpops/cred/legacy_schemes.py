@@ -1,0 +1,58 @@
+"""
+Passwords as other servers' tables have them, in our own stored form "{SCHEME}data".
+
+Purpose: what TPOPS compared by its setting mysql-crypt-passwd, for the MySQL source and for importers.
+
+    no       the password as it is; serves APOP
+    crypt    crypt(3)
+    sha      SHA-1 in hexadecimal or base64, with or without "{SHA}" before it
+    yes      crypt(3) or SHA-1, whichever it is
+
+Limits: text only; whether the data can be used is found out when it is compared.  What is empty matches nothing, as
+does a hash that begins with "!" or "*".
+"""
+
+from __future__ import annotations
+
+import re
+
+#: The values of TPOPS' mysql-crypt-passwd.
+TPOPS_MODES = ("no", "crypt", "sha", "yes")
+
+#: SHA-1 in hexadecimal or base64; no hash of crypt(3) looks like that.
+_SHA1 = re.compile(r"[0-9A-Fa-f]{40}|[A-Za-z0-9+/]{27}=", re.ASCII)
+
+_LABELS = {"crypt": "CRYPT", "sha": "SHA"}
+
+
+def from_tpops(mode: str, text: str) -> str:
+    """
+    The stored form of a password that TPOPS compared in this mode.
+
+    @param mode: one of L{TPOPS_MODES}
+    @param text: as it is in the table
+    @raise ValueError: when there is no such mode
+    """
+    if mode not in TPOPS_MODES:
+        raise ValueError(f"unknown mode {mode!r}; known are {', '.join(TPOPS_MODES)}")
+    if mode == "no":
+        return f"{{PLAIN}}{text}"
+    label, closed, data = text.partition("}")
+    named = label.removeprefix("{").upper() if closed and label.startswith("{") else ""
+    if named == "SHA" or (named == "CRYPT" and mode != "sha"):
+        return f"{{{named}}}{data}"
+    if mode == "yes":
+        mode = "sha" if _SHA1.fullmatch(text) else "crypt"
+    return f"{{{_LABELS[mode]}}}{text}"
+
+
+def with_scheme(scheme: str, text: str) -> str:
+    """
+    The stored form of a password in a table whose passwords are of one scheme, unless they say another.
+
+    @param scheme: its name, such as "MYSQL" or "PLAIN-MD5"; "" leaves the text as it is
+    @param text: as it is in the table; "{...}" at its beginning counts, but not with plain passwords
+    """
+    if not scheme or (text.startswith("{") and scheme.upper() not in ("PLAIN", "CLEARTEXT", "PLAINTEXT", "CLEAR")):
+        return text
+    return f"{{{scheme}}}{text}"
