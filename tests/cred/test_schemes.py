@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from hashlib import md5
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cred import test_hashes
 from tests.cred.fakes import Threads, verifier
 from tests.support import need
 from tpops.cred import hashes, schemes
@@ -134,6 +136,21 @@ class SchemeCase(SynchronousTestCase):
 class VectorTests(SchemeCase):
     """What others stored is verified."""
 
+    def test_every_scheme_that_operators_migrate_from_is_known(self) -> None:
+        """By the names that stand in their files, in any case, with every ending; each has a vector here."""
+        wanted = (
+            *("PLAIN", "CRYPT", "SHA", "SSHA", "SHA256", "SSHA256", "SHA512", "SSHA512", "MD5", "SMD5", "PBKDF2"),
+            *("BLF-CRYPT", "ARGON2I", "ARGON2ID", "SCRAM-SHA-1", "SCRAM-SHA-256", "CRAM-MD5"),
+            *("md5", "sha1", "crypt", "crypt_md5", "plaintext", "mysql"),
+        )
+        vectors = [*test_hashes.DOVECOT, *DOVECOT, *TPOP3D, *(f"{{mysql}}{data}" for _, data in MYSQL)]
+        labels = {one[1:].partition("}")[0].partition(".")[0] for one in vectors if one.startswith("{")}
+        self.assertEqual(set(wanted) - labels, set())
+        for name in wanted:
+            for ending in (".b64", ".hex", ".HEX", ".base64"):
+                stored = hashes.hash_password(b"secret", name + ending.replace("base64", "b64"))
+                self.assertIs(self.answer(b"secret", stored.replace(".B64}", ending + "}")), True, stored)
+
     def test_verifies_what_dovecot_stored(self) -> None:
         """Each scheme, with and without an ending, takes the right password and no other."""
         for stored in DOVECOT + ACCEPTED:
@@ -237,7 +254,9 @@ class DoveadmTests(SchemeCase):
 
     def test_doveadm_verifies_what_is_made_here(self) -> None:
         """Each scheme that both know."""
-        for scheme in set(hashes.schemes()) & set(self.theirs()):
-            stored = hashes.hash_password(b"secret", scheme)
+        both = set(hashes.schemes()) & set(self.theirs())
+        self.assertGreater(len(both), 15)
+        for scheme, ending in itertools.product(both, ("", ".b64", ".hex")):
+            stored = hashes.hash_password(b"secret", scheme + ending)
             self.assertEqual(self.doveadm("-t", stored, "-p", "secret").returncode, 0, stored)
             self.assertNotEqual(self.doveadm("-t", stored, "-p", "Secret").returncode, 0, stored)

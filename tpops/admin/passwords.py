@@ -24,7 +24,7 @@ scheme_option = click.option(
     metavar="S",
     default=hashes.DEFAULT_SCHEME,
     show_default=True,
-    help=f"How the password is stored: {', '.join(hashes.schemes())}.",
+    help=f"How the password is stored: {', '.join(hashes.schemes())}; .b64 or .hex behind it encodes the data.",
 )
 
 
@@ -79,7 +79,12 @@ def _fits(password: bytes, stored: str) -> bool:
 
 
 def _list() -> None:
-    table = Table("Scheme", "Also called")
+    table = Table("Scheme", "Also called", "Serves beside PASS, PLAIN and LOGIN")
     for name in hashes.schemes():
-        table.add_row(name, ", ".join(other for other, meant in hashes.aliases().items() if meant == name))
+        others = ", ".join(other for other, meant in hashes.aliases().items() if meant == name)
+        table.add_row(name, others, ", ".join(sorted(hashes.serves(name))))
     show(table)
+    click.echo(
+        "Behind each, .b64 or .hex says how the data is encoded.  Without braces, 32 hexadecimal digits, or\n"
+        "22 characters of base64 and ==, are PLAIN-MD5, as tpop3d has it; anything else is CRYPT."
+    )

@@ -42,19 +42,27 @@ def aliases() -> dict[str, str]:
     return _schemes.aliases()
 
 
+def serves(scheme: str) -> frozenset[str]:
+    """ "APOP" and the SASL mechanisms that work with passwords stored so, beside those that send the password."""
+    return _schemes.serves(scheme)
+
+
 def hash_password(password: bytes, scheme: str = DEFAULT_SCHEME) -> str:
     """
     The stored form of a new password.  Takes its time: for command lines and threads.
 
+    @param scheme: its name, with ".b64" or ".hex" behind it where the data is to be encoded so
     @raise ValueError: when the scheme is not known, or the password cannot be used
     """
     if not password or not _acceptable(password):
         raise ValueError(f"a password has 1 to {MAX_PASSWORD_OCTETS} octets and no NUL")
+    base, _, ending = scheme.partition(".")
     try:
-        chosen = _schemes.by_name(scheme)
+        chosen = _schemes.by_name(base)
+        return _schemes.render(chosen, chosen.make(password), ending)
     except _schemes.UnknownScheme:
-        raise ValueError(f"unknown password scheme {scheme!r}; known are {', '.join(schemes())}") from None
-    return _schemes.render(chosen, chosen.make(password))
+        known = f"{', '.join(schemes())}; with .b64 or .hex behind them"
+        raise ValueError(f"unknown password scheme {scheme!r}; known are {known}") from None
 
 
 def password_is(password: bytes, stored: str) -> bool:

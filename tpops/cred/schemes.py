@@ -243,8 +243,18 @@ def parse(stored: str) -> tuple[Scheme, bytes]:
     return scheme, data
 
 
-def render(scheme: Scheme, data: bytes) -> str:
-    """The stored form of data that C{scheme.make} gave."""
+def render(scheme: Scheme, data: bytes, ending: str = "") -> str:
+    """
+    The stored form of data that C{scheme.make} gave.
+
+    @param ending: "b64" or "hex", where the data is to be encoded so; "" is as usual with this scheme
+    @raise UnknownScheme: when there is no such ending
+    """
+    if ending:
+        if ending.upper() not in _ENDINGS:
+            raise UnknownScheme(f"{scheme.name}.{ending}")
+        encoded = data.hex() if ending.upper() == "HEX" else base64.b64encode(data).decode("ascii")
+        return f"{{{scheme.name}.{ending.upper()}}}{encoded}"
     if scheme.digest_octets:
         return f"{{{scheme.name}}}{data.hex() if scheme.hexadecimal else base64.b64encode(data).decode('ascii')}"
     try:
@@ -279,6 +289,12 @@ _OF_SECRETS = frozenset(("APOP", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"))
 
 #: What an account proves whose stored password can be compared with a password and no more.
 NOTHING: frozenset[str] = frozenset()
+
+
+def serves(name: str) -> frozenset[str]:
+    """What passwords that are stored in this scheme can prove beside themselves."""
+    scheme = by_name(name)
+    return _OF_SECRETS if scheme.check is _plain_check else frozenset((scheme.name,)) & _OF_SECRETS
 
 
 def proves(stored: str) -> frozenset[str]:
