@@ -157,7 +157,8 @@ def _lines(one: Look) -> Iterable[tuple[str, str]]:
     if what.not_before is not None and what.not_after is not None:
         yield "names", ", ".join(what.names) or "none"
         yield "issuer", what.issuer
-        yield "valid", f"{what.not_before:%Y-%m-%d} to {what.not_after:%Y-%m-%d}, {what.days_left} days left"
+        left = f", {what.days_left} days left" if what.days_left is not None and what.days_left >= 0 else ""
+        yield "valid", f"{what.not_before:%Y-%m-%d} to {what.not_after:%Y-%m-%d}{left}"
         yield "key", what.key
         yield "chain", f"{' < '.join(what.chain)} ({'trusted' if what.trusted else 'not trusted'})"
     if one.tls:
