@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+from importlib import import_module
 from typing import Annotated
 
 from pydantic import ValidationError
 from twisted.trial.unittest import SynchronousTestCase
 
 from tpops.config import checks, section
-from tpops.config.load import Loaded, default_path, explain, load
+from tpops.config.load import RENEWING_DRIVERS, Loaded, default_path, explain, load
 from tpops.config.model_walk import effective, label, secret, tables
 from tpops.config.schema import Config, Listen
 from tpops.config.section import Section, key
+from tpops.cred import drivers
 from tpops.errors import ConfigError
+from tpops.interfaces import IRenewsHashes
 from tpops.mailbox import locations
 
 
@@ -114,6 +117,25 @@ class GoodTests(LoadCase):
             self.assertIn(word, warning)
         self.assertEqual(self.load('[server]\nuser = "mail"\n', uid=0).warnings, ())
         self.assertEqual(load(self.path).warnings, ())
+
+    def test_warns_of_rehashing_that_changes_nothing(self) -> None:
+        """No source that is written, and the second key without the first."""
+        files = '[[accounts]]\ndriver = "passwd_file"\npath = "users"\n'
+        for text, words in (
+            ('[passwords]\nrehash = "argon2id"\n' + files, ["passwords.rehash changes nothing"]),
+            ("[passwords]\nrehash_plain = true\n", ["passwords.rehash_plain changes nothing"]),
+            ('[passwords]\nrehash = "argon2id"\nrehash_plain = true\n', []),
+        ):
+            warnings = self.load(text).warnings
+            self.assertEqual([one.partition(":")[0] for one in warnings], words)
+
+    def test_rehashing_drivers_are_those_that_can(self) -> None:
+        """Every driver that renews hashes is known to, and only those."""
+        able = []
+        for kind, (module, name, extra) in drivers._KINDS.items():
+            if not extra and IRenewsHashes.implementedBy(getattr(import_module(module), name)):
+                able.append(kind)
+        self.assertEqual(tuple(able), RENEWING_DRIVERS)
 
     def test_locations_know_the_variables_that_the_drivers_expand(self) -> None:
         """What the configuration accepts, the Maildir driver understands."""

@@ -128,6 +128,8 @@ class ConnectTests(TLSCheckCase):
             self.assertEqual((row["where"], row["findings"]), (place, []))
             (row,) = self.look("--connect", place, "--name", "mail.example.org", *options)
             self.assertEqual(row["findings"], [])
+            (row,) = self.look("--connect", place, "--name", "a..b", *options, status=1)
+            self.assertIn("problem: cannot look at it: 'a..b' is no host name", self.texts(row))
             (row,) = self.look("--connect", place, "--name", "pop.example.org", *options, status=1)
             self.assertIn("problem: pop.example.org, which clients ask for, is not among the names", self.texts(row))
 

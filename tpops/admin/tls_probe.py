@@ -113,7 +113,10 @@ def _handshake(peer: socket.socket, name: str) -> SSL.Connection:
     connection = SSL.Connection(context, None)
     connection.set_connect_state()
     if name:
-        connection.set_tlsext_host_name(name.encode("idna"))
+        try:
+            connection.set_tlsext_host_name(name.encode("idna"))
+        except UnicodeError:
+            raise OSError(f"{name!r} is no host name") from None
     while not _step(connection.do_handshake):
         _send(connection, peer)
         octets = peer.recv(_RECORD_OCTETS)

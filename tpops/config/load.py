@@ -55,6 +55,9 @@ _MESSAGES = {
 #: Validation errors for which the value does not matter.
 _ABOUT_THE_KEY = frozenset(("missing", "other_driver"))
 
+#: Drivers whose stored passwords become better ones at login.
+RENEWING_DRIVERS = ("sqlite",)
+
 
 @attrs.frozen(slots=True)
 class Loaded:
@@ -189,6 +192,11 @@ def _warnings(config: Config, uid: int) -> Iterator[str]:
         yield f"protocol.idle_timeout_seconds is {idle:g}; RFC 1939 section 3 asks for at least {RFC_IDLE_SECONDS}"
     if config.maildir.sizes != "exact":
         yield f'maildir.sizes is "{config.maildir.sizes}"; sizes that clients see are not exact as RFC 1939 asks'
+    if config.passwords.rehash and not any(one.driver in RENEWING_DRIVERS for one in config.accounts):
+        drivers = ", ".join(RENEWING_DRIVERS)
+        yield f"passwords.rehash changes nothing: no accounts source is one that tpops writes ({drivers})"
+    if config.passwords.rehash_plain and not config.passwords.rehash:
+        yield "passwords.rehash_plain changes nothing: passwords.rehash is not set"
     if config.protocol.plaintext in ("tls", "networks"):
         for one in config.listen:
             if config.tls_mode(one) == "off" and not checks.is_local(one.address):
