@@ -6,12 +6,15 @@ import json
 import os
 import pathlib
 import pwd
+import subprocess
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import ExtendedKeyUsageOID
 
 from tests.admin.test_cli import CommandCase
 from tests.pki import Authority, key_pem, new_key, self_signed
+from tests.support import need
 
 ROOT = Authority("Test Root")
 BETWEEN = Authority("Test Intermediate", ROOT)
@@ -116,6 +119,13 @@ class RightTests(TLSCase):
         self.store(key, path=self.pem.with_name("key.pem"))
         self.assertEqual(self.findings(), [])
 
+    def test_kinds_of_keys(self) -> None:
+        """Each by its name."""
+        for key, shown in ((new_key(rsa_bits=2048), "RSA, 2048 bits"), (Ed25519PrivateKey.generate(), "Ed25519")):
+            self.issue(key=key)
+            status, (row,) = self.look()
+            self.assertEqual((status, row["key"], row["findings"]), (0, shown, []))
+
     def test_a_directory(self) -> None:
         """Each file is looked at; the host's name has to be in one of them."""
         self.write_configuration(".")
@@ -203,6 +213,27 @@ class WrongTests(TLSCase):
         self.assert_one("warning: the RSA key has 1024 bits", "problem: tls.certificate: OpenSSL refuses .*too small")
         self.issue(key=new_key(rsa_bits=2048))
         self.assertEqual(self.findings(), [])
+
+    def test_weak_signature(self) -> None:
+        """SHA-1, which OpenSSL still serves and no client takes."""
+        need(self, "openssl")
+        certificate, key = self_signed(HOST)
+        signed, signer = self.pem.with_name("signed"), self.pem.with_name("signer")
+        signed.write_bytes(certificate)
+        signer.write_bytes(BETWEEN.pem + key_pem(BETWEEN.key))
+        command = ("openssl", "x509", "-in", signed, "-CA", signer, "-CAkey", signer, "-set_serial", "1", "-sha1")
+        done = subprocess.run((*command, "-days", "90"), capture_output=True, check=True)
+        self.store(done.stdout, BETWEEN.pem, key)
+        self.assert_one("problem: it is signed with SHA-1 or MD5")
+
+    def test_names_from_strangers_are_harmless(self) -> None:
+        """A certificate's text cannot write on the operator's screen."""
+        stranger = Authority("Evil\x1b[2J", ROOT)
+        certificate, key = stranger.issue(HOST)
+        self.store(certificate, stranger.pem, key)
+        text = self.tpops("tls", "check", "--ca", str(self.ca))
+        self.assertIn("issuer   Evil\\x1b[2J", text)
+        self.assertNotIn("\x1b", text)
 
     def test_certificate_for_something_else(self) -> None:
         """One for mail programs serves nobody."""

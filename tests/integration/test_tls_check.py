@@ -10,10 +10,12 @@ import tempfile
 import threading
 from typing import Any
 
+from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.server import RunningServer, program, wait_until
 from tests.pki import Authority, self_signed
+from tpops.admin import cli
 
 ROOT = Authority("Served Root")
 BETWEEN = Authority("Served Intermediate", ROOT)
@@ -47,10 +49,10 @@ class TLSCheckCase(SynchronousTestCase):
 
     def look(self, *options: str, status: int = 0) -> list[dict[str, Any]]:
         """What it says, after the files."""
-        command = (program("tpops"), "-c", str(self.server.configuration_file), "tls", "check", "--json")
+        command = ("-c", str(self.server.configuration_file), "tls", "check", "--json")
         trust = ("--ca", str(self.server.directory / "root.crt"))
-        done = subprocess.run((*command, *trust, *options), capture_output=True, text=True, timeout=60, check=False)
-        self.assertEqual((done.returncode, done.stderr), (status, ""), done.stdout)
+        done = CliRunner().invoke(cli.tpops, (*command, *trust, *options))
+        self.assertEqual((done.exit_code, done.stderr), (status, ""), done.stdout)
         rows: list[dict[str, Any]] = json.loads(done.stdout)
         return rows
 
@@ -104,13 +106,7 @@ class ListenerTests(TLSCheckCase):
         self.issue("mail.example.org", "pop.example.org")
 
         def renewed() -> bool:
-            done = subprocess.run(
-                (program("tpops"), "-c", str(self.server.configuration_file), "tls", "check"),
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            done = CliRunner().invoke(cli.tpops, ("-c", str(self.server.configuration_file), "tls", "check"))
             return "it serves another certificate" not in done.stdout
 
         wait_until(renewed)

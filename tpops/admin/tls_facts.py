@@ -12,12 +12,12 @@ import datetime
 import ipaddress
 import os
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import attrs
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
@@ -30,6 +30,19 @@ LEAST_RSA_BITS = 2048
 
 #: OpenSSL's X509_V_ERR_* for an issuer that is in neither the chain nor the trusted ones.
 _ISSUER_MISSING = (2, 20, 21)
+
+
+#: Signatures that clients refuse.
+_WEAK_SIGNATURES = frozenset(
+    (
+        x509.SignatureAlgorithmOID.RSA_WITH_MD5,
+        x509.SignatureAlgorithmOID.RSA_WITH_SHA1,
+        x509.SignatureAlgorithmOID.ECDSA_WITH_SHA1,
+        x509.SignatureAlgorithmOID.DSA_WITH_SHA1,
+    )
+)
+
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
 @attrs.frozen
@@ -138,11 +151,11 @@ def facts(where: str, chain: Sequence[x509.Certificate], now: datetime.datetime,
 
 def names(certificate: x509.Certificate) -> tuple[str, ...]:
     """The names that it is for: the alternative ones, else the common name."""
-    try:
-        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
-        return tuple(str(one.value) for one in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME))
-    dns = alternatives.get_values_for_type(x509.DNSName)
+    alternatives = _extension(certificate, x509.SubjectAlternativeName)
+    if alternatives is None:
+        common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        return tuple(_shown(str(one.value)) for one in common)
+    dns = (_shown(one) for one in alternatives.get_values_for_type(x509.DNSName))
     return (*dns, *(str(one) for one in alternatives.get_values_for_type(x509.IPAddress)))
 
 
@@ -167,12 +180,25 @@ def is_address(name: str) -> bool:
 
 def name_of(name: x509.Name) -> str:
     """A distinguished name in short: the common name and, in parentheses, the organization."""
-    by_oid = {part.oid: str(part.value) for part in name}
+    by_oid = {part.oid: _shown(str(part.value)) for part in name}
     common = by_oid.get(x509.NameOID.COMMON_NAME, "")
     organization = by_oid.get(x509.NameOID.ORGANIZATION_NAME, "")
     if common and organization:
         return f"{common} ({organization})"
-    return common or organization or name.rfc4514_string() or "nobody"
+    return common or organization or _shown(name.rfc4514_string()) or "nobody"
+
+
+def _shown(text: str) -> str:
+    """A certificate's text, which anybody may have written, for a terminal."""
+    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    """An extension, None where it is missing or broken."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return None
 
 
 def _validity(chain: Sequence[x509.Certificate], now: datetime.datetime) -> Iterator[Finding]:
@@ -199,8 +225,6 @@ def _key(certificate: x509.Certificate) -> tuple[str, int]:
         return f"RSA, {key.key_size} bits", key.key_size
     if isinstance(key, ec.EllipticCurvePublicKey):
         return f"EC {key.curve.name}, {key.key_size} bits", 0
-    if isinstance(key, dsa.DSAPublicKey):
-        return f"DSA, {key.key_size} bits", 0
     return type(key).__name__.removesuffix("PublicKey").lstrip("_"), 0
 
 
@@ -209,21 +233,19 @@ def _use(leaf: x509.Certificate) -> Iterator[Finding]:
     _, bits = _key(leaf)
     if 0 < bits < LEAST_RSA_BITS:
         yield Finding("warning", f"the RSA key has {bits} bits; clients want {LEAST_RSA_BITS} or more")
-    if isinstance(leaf.signature_hash_algorithm, hashes.MD5 | hashes.SHA1) and not _self_signed(leaf):
-        yield Finding("warning", f"it is signed with {leaf.signature_hash_algorithm.name}, which clients refuse")
-    try:
-        purposes = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        if x509.ExtendedKeyUsageOID.SERVER_AUTH not in purposes:
-            yield Finding("problem", "it is not for servers (extended key usage without serverAuth)")
-    except x509.ExtensionNotFound:
-        pass
-    try:
-        leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
+    if leaf.signature_algorithm_oid in _WEAK_SIGNATURES and not _self_signed(leaf):
+        yield Finding("problem", "it is signed with SHA-1 or MD5, which clients refuse")
+    purposes = _extension(leaf, x509.ExtendedKeyUsage)
+    if purposes is not None and x509.ExtendedKeyUsageOID.SERVER_AUTH not in purposes:
+        yield Finding("problem", "it is not for servers (extended key usage without serverAuth)")
+    if _extension(leaf, x509.SubjectAlternativeName) is None:
         yield Finding("warning", "it has no alternative names, only a common name, which clients do not look at")
 
 
 def _issued(one: x509.Certificate, by: x509.Certificate) -> bool:
+    if one.signature_algorithm_oid in _WEAK_SIGNATURES:
+        # The library does not look at these any more; the names say what was meant.
+        return one.issuer == by.subject
     try:
         one.verify_directly_issued_by(by)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
