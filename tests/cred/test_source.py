@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -87,6 +89,18 @@ class LookupTests(SynchronousTestCase):
         slow = "{SHA256-CRYPT}$5$rounds=1000$salt$cCfG5AKsQDvXOxlHk.wtXDUuX74wqHT0JiFQYRHSI4B"
         self.source.record = attrs.evolve(self.source.record, password_hash=slow)
         self.failureResultOf(self.source.requestAvatarId(login("joe", "x")), BadCredentials)
+
+    def test_right_passwords_are_told(self) -> None:
+        """With the record that they are in; wrong ones, digests and disabled accounts are not."""
+        told: list[tuple[Record, bytes]] = []
+        self.source.right_password = lambda record, password: told.append((record, password))
+        self.successResultOf(self.source.requestAvatarId(login("joe")))
+        self.failureResultOf(self.source.requestAvatarId(login("joe", "x")), BadCredentials)
+        made = CRAMMD5Credentials(b"joe", b"<1@x>", hmac.digest(b"secret", b"<1@x>", "md5").hex().encode())
+        self.successResultOf(self.source.requestAvatarId(made))
+        self.source.record = attrs.evolve(Rows.record, enabled=False)
+        self.failureResultOf(self.source.requestAvatarId(login("joe")), AccountDisabled)
+        self.assertEqual(told, [(Rows.record, b"secret")])
 
     def test_lists_nothing_and_offers_nothing_by_itself(self) -> None:
         """A source says so where it can do more."""

@@ -12,7 +12,7 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.pki import self_signed, write_pem
+from tests.pki import Authority, key_pem, new_key, self_signed, write_pem
 from tpops.errors import ConfigError
 from tpops.server.certificates import Certificates
 
@@ -141,6 +141,9 @@ class CertificatesTests(SynchronousTestCase):
         self.assertIn("tls.private_key: cannot read /no/such", self.refusal(key="/no/such"))
         self.pem.write_bytes(certificate + self_signed("b.example.org")[1])
         self.assertIn("the private key does not belong to the certificate", self.refusal())
+        weak = new_key(rsa_bits=1024)
+        self.pem.write_bytes(Authority("A").issue("a.example.org", key=weak)[0] + key_pem(weak))
+        self.assertIn(f"tls.certificate: OpenSSL refuses {self.pem}: ee key too small", self.refusal())
         empty = Path(self.mktemp())
         empty.mkdir()
         self.assertIn("there is no *.pem file in", self.refusal(empty))
