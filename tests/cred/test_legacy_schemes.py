@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.cred.test_schemes import SchemeCase
 from tpops.cred import schemes
-from tpops.cred.legacy_schemes import TPOPS_MODES, from_tpops, with_scheme
+from tpops.cred.legacy_schemes import TPOPS_MODES, from_tpops
 
 #: "secret" in crypt(3), and its SHA-1.
 CRYPTED = ("abNANd1rDfiNc", "$1$abcdefgh$cHJi5PXp/ki/ktXzqlk6I1")
@@ -52,19 +50,3 @@ class TpopsTests(SchemeCase):
     def test_unknown_mode(self) -> None:
         """The known ones are named."""
         self.assertIn("no, crypt, sha, yes", str(self.assertRaises(ValueError, from_tpops, "md5", "x")))
-
-
-class WithSchemeTests(SynchronousTestCase):
-    """Tables of one scheme."""
-
-    def test_a_label_in_the_table_counts(self) -> None:
-        """But a plain password may begin with a brace."""
-        for scheme, text, stored in (
-            ("MYSQL", "*6BB4837EB74329105EE4568DDA7DC67ED2CA2AD9", "{MYSQL}*6BB4837EB74329105EE4568DDA7DC67ED2CA2AD9"),
-            ("MYSQL", "{SSHA}x", "{SSHA}x"),
-            ("SHA.hex", "e5e9", "{SHA.hex}e5e9"),
-            ("plain", "{SSHA}x", "{plain}{SSHA}x"),
-            ("", "{SSHA}x", "{SSHA}x"),
-            ("", "x", "x"),
-        ):
-            self.assertEqual(with_scheme(scheme, text), stored)

@@ -148,6 +148,7 @@ class ConnectTests(TLSCheckCase):
             nobody = f"127.0.0.1:{closed.getsockname()[1]}"
         for place, options, expected in (
             (nobody, (), "problem: cannot look at it: Connection refused"),
+            ("[::1]:1", (), "problem: cannot look at it: "),
             (f"127.0.0.1:{self.ports['off']}", (), "problem: cannot look at it: TLS cannot be started"),
             (f"127.0.0.1:{self.ports['off']}", ("--starttls",), "STLS is refused: '-ERR"),
         ):

@@ -1,7 +1,7 @@
 """
-Passwords as other servers' tables have them, in our own stored form "{SCHEME}data".
+Passwords as TPOPS' tables have them, in our own stored form "{SCHEME}data".
 
-Purpose: what TPOPS compared by its setting mysql-crypt-passwd, for the MySQL source and for importers.
+Purpose: what TPOPS compared by its setting mysql-crypt-passwd, for whoever takes its accounts over.
 
     no       the password as it is; serves APOP
     crypt    crypt(3)
@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import re
 
-#: The values of TPOPS' mysql-crypt-passwd.
-TPOPS_MODES = ("no", "crypt", "sha", "yes")
+#: The values of TPOPS' mysql-crypt-passwd, and what passwords without a label are then.
+TPOPS_MODES = {"no": "plain", "crypt": "crypt", "sha": "sha", "yes": "crypt-or-sha"}
 
 #: SHA-1 in hexadecimal or base64; no hash of crypt(3) looks like that.
 _SHA1 = re.compile(r"[0-9A-Fa-f]{40}|[A-Za-z0-9+/]{27}=", re.ASCII)
@@ -44,15 +44,3 @@ def from_tpops(mode: str, text: str) -> str:
     if mode == "yes":
         mode = "sha" if _SHA1.fullmatch(text) else "crypt"
     return f"{{{_LABELS[mode]}}}{text}"
-
-
-def with_scheme(scheme: str, text: str) -> str:
-    """
-    The stored form of a password in a table whose passwords are of one scheme, unless they say another.
-
-    @param scheme: its name, such as "MYSQL" or "PLAIN-MD5"; "" leaves the text as it is
-    @param text: as it is in the table; "{...}" at its beginning counts, but not with plain passwords
-    """
-    if not scheme or (text.startswith("{") and scheme.upper() not in ("PLAIN", "CLEARTEXT", "PLAINTEXT", "CLEAR")):
-        return text
-    return f"{{{scheme}}}{text}"
