@@ -21,7 +21,7 @@ def models() -> dict[str, type[AccountSource]]:
 
 
 #: Keys without a default.
-NEEDED = {"sqlite": {"path": "/nowhere"}, "passwd_file": {"path": "/nowhere"}}
+NEEDED = {"sqlite": {"path": "/nowhere"}, "passwd_file": {"path": "/nowhere"}, "apop_db": {"table": "hash:/nowhere"}}
 
 
 class DriverTests(SynchronousTestCase):

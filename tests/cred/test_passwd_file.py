@@ -168,6 +168,12 @@ class PasswdFileTests(SynchronousTestCase):
             self.assertRaises(UnknownUser, self.subject.record, "joe")
         self.assertEqual([event["log_level"] for event in events], [LogLevel.error])
 
+    def test_a_file_that_changes_while_it_is_read_is_no_wrong_password(self) -> None:
+        """This one is another each time that it is read."""
+        source = PasswdFile("file", means(), "/proc/sys/kernel/random/uuid")
+        error = self.assertRaises(LookupUnavailable, source.requestAvatarId, login("joe"))
+        self.assertIn("being written", str(error))
+
     def test_a_missing_or_unreadable_file_is_no_wrong_password(self) -> None:
         """LookupUnavailable with the path, until the file is there again."""
         for _ in range(2):
@@ -191,8 +197,19 @@ class PasswdFileTests(SynchronousTestCase):
                 self.seconds.now += 2
         self.assertEqual(len(events), 2)
         self.assertNotIn("sEcReT", str(events))
+        os.chmod(self.path, 0o640)
         complaints = self.subject.check()
         self.assertEqual([line.split(": ")[0] for line in complaints], [f"{self.path}:2", f"{self.path}:3"])
+
+    def test_check_tells_of_secrets_that_everybody_may_read(self) -> None:
+        """Hashes and files that are closed to others are right."""
+        self.write("joe:{PLAIN}secret")
+        for mode, problems in ((0o644, 1), (0o640, 0)):
+            os.chmod(self.path, mode)
+            self.assertEqual(len(self.subject.check()), problems)
+        self.write("joe:{SHA}2PRZAyDhNDqRW2OUFwZQqPNdaSY=")
+        os.chmod(self.path, 0o644)
+        self.assertEqual(self.subject.check(), [])
 
     def test_an_unknown_scheme_is_no_wrong_password(self) -> None:
         """LookupUnavailable, for the operator."""

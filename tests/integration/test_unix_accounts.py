@@ -17,7 +17,7 @@ from tests.integration.server import RunningServer, program
 from tests.integration.test_twistd import reachable_directory
 from tpops.cred.watched import LOOK_SECONDS
 
-_PROGRAMS = ("useradd", "userdel", "usermod", "chpasswd", "chage")
+PROGRAMS = ("useradd", "userdel", "usermod", "chpasswd", "chage")
 
 _DISABLED = b"-ERR [AUTH] account is disabled"
 _WRONG = b"-ERR [AUTH] authentication failed"
@@ -72,7 +72,7 @@ class UnixAccountsTests(SynchronousTestCase):
     def setUp(self) -> None:
         if os.geteuid() != 0:
             self.skipTest("making an account of this machine needs root")
-        missing = [name for name in _PROGRAMS if shutil.which(name) is None]
+        missing = [name for name in PROGRAMS if shutil.which(name) is None]
         if missing:
             self.skipTest(f"this machine has no {', '.join(missing)}")
         self.account = UnixAccount(self)

@@ -21,6 +21,9 @@ from pydantic_core import PydanticCustomError
 #: What "$(...)" may name in a mail location.
 LOCATION_VARIABLES = ("user", "local_part", "domain", "home")
 
+#: Kinds of lookup tables that can be read.
+LOOKUP_TABLES = ("hash", "btree", "lmdb", "cdb", "dbm", "sdbm", "texthash")
+
 _VARIABLE = re.compile(r"\$\(([^()]*)\)")
 
 
@@ -41,6 +44,15 @@ def needed_path(value: str, info: ValidationInfo) -> str:
     if not value:
         raise PydanticCustomError("missing", "is missing")
     return path(value, info)
+
+
+def lookup_table(value: str, info: ValidationInfo) -> str:
+    """A lookup table as Postfix names it, with its path made absolute."""
+    kind, colon, rest = value.partition(":")
+    if kind not in LOOKUP_TABLES or not colon or not rest:
+        known = ", ".join(f'"{one}:"' for one in LOOKUP_TABLES)
+        raise ValueError(f'must be {known} and a path, such as "hash:/etc/tpops/apop"')
+    return f"{kind}:{path(rest, info)}"
 
 
 def listen_address(value: str, info: ValidationInfo) -> str:

@@ -20,6 +20,7 @@ _KINDS: dict[str, tuple[str, str, str]] = {
     "sqlite": ("tpops.cred.sqlite", "SQLiteAccounts", ""),
     "passwd_file": ("tpops.cred.passwd_file", "PasswdFile", ""),
     "shadow": ("tpops.cred.shadow", "ShadowAccounts", ""),
+    "apop_db": ("tpops.cred.apop_db", "ApopTable", ""),
 }
 
 

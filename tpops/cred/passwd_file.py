@@ -24,8 +24,8 @@ from functools import partial
 
 from zope.interface import implementer
 
-from tpops.cred.source import Means, PasswordSource, Record
-from tpops.cred.watched import BadLine, Parsed, WatchedFiles, each_line
+from tpops.cred.source import Means, PasswordSource, Record, has_secret
+from tpops.cred.watched import BadLine, Parsed, WatchedFiles, each_line, open_to_all, readable_by_all
 from tpops.errors import UnknownUser
 from tpops.interfaces import IAccounts
 from tpops.model import Account
@@ -105,8 +105,11 @@ class PasswdFile(PasswordSource):
             raise UnknownUser(f"not in {self.name}") from None
 
     def check(self) -> list[str]:
-        """See L{PasswordSource.check}."""
-        return list(self._files.read().complaints)
+        """See L{PasswordSource.check}; also whether everybody may read passwords."""
+        parsed = self._files.read()
+        path = self.paths[0]
+        exposed = any(map(has_secret, parsed.entries.values())) and readable_by_all(path)
+        return [*parsed.complaints, *((open_to_all(path),) if exposed else ())]
 
     def records(self) -> Iterator[Record]:
         """See L{PasswordSource.records}."""

@@ -90,6 +90,11 @@ class Record:
         return f"{self.account.driver}:{self.account.name}".encode()
 
 
+def has_secret(record: Record) -> bool:
+    """Whether the password is stored as it is."""
+    return schemes.plain_secret(record.password_hash) is not None
+
+
 class Remembered(Generic[_T]):
     """
     What was found of a name, for a short time and bounded.

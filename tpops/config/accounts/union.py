@@ -11,5 +11,6 @@ from typing import Annotated
 from pydantic import Field
 
 from tpops.config.accounts.files import PasswdFile, Shadow, SQLite
+from tpops.config.accounts.tables import ApopDB
 
-AnyAccounts = Annotated[SQLite | PasswdFile | Shadow, Field(discriminator="driver")]
+AnyAccounts = Annotated[SQLite | PasswdFile | Shadow | ApopDB, Field(discriminator="driver")]

@@ -2,7 +2,7 @@
 GNU dbm: what is in the ".pag" file of a "dbm:" table where ndbm is that of GNU, as on Linux.
 
 Purpose: all entries: the directory names the buckets, a bucket names its entries.
-Limits: files of machines with 4 or 8 octets in a file offset, in either order of octets.
+Limits: files of machines with 64 or 32 bits, in either order of octets.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class _Layout:
         return f"l4x{self.offset}2l"
 
 
-_LAYOUTS = (_Layout("q", 8, 112), _Layout("l", 4, 60))
+#: Of machines with 64 bits; of those with 32 bits, with long and with short offsets.
+_LAYOUTS = (_Layout("q", 8, 112), _Layout("q", 8, 84), _Layout("l", 4, 60))
 
 
 def recognizes(octets: bytes) -> bool:
@@ -80,6 +81,9 @@ def _bucket(octets: bytes, bucket: int, entries: int, layout: _Layout, order: st
         known, data, key_octets, value_octets = numbers(order + layout.entry, octets, place)
         if known != _FREE:
             found += 1
-            yield field(octets, data, key_octets), field(octets, data + key_octets, value_octets)
+            key = field(octets, data, key_octets)
+            if key[:4] != field(octets, place + 4, min(4, key_octets)):
+                raise Damaged("an entry is not where it should be")
+            yield key, field(octets, data + key_octets, value_octets)
     if found != count:
         raise Damaged(f"a bucket has {found} entries where there should be {count}")

@@ -49,26 +49,15 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def split(table: str) -> tuple[str, str]:
-    """
-    Prefix and path of a table's name.
-
-    @raise ValueError: when it is none, or of no kind that can be read
-    """
-    kind, colon, path = table.partition(":")
-    if not colon or not path or kind not in KINDS:
-        raise ValueError(f'must be a kind of table, a colon and a path, such as "hash:/path"; kinds are {_known()}')
-    return kind, path
+def split(table: str) -> tuple[Kind, str]:
+    """Kind and path of a table that Postfix would name so, such as "hash:/etc/tpops/apop"."""
+    kind, _, path = table.partition(":")
+    return KINDS[kind], path
 
 
 def file_of(table: str) -> str:
     """The file of a table: the suffix may be there already, as ".db" or, of a pair, as ".dir" or ".pag"."""
     kind, path = split(table)
-    suffix = KINDS[kind].suffix
-    if suffix == ".pag":
+    if kind.suffix == ".pag":
         path = path.removesuffix(".dir")
-    return path if path.endswith(suffix) else path + suffix
-
-
-def _known() -> str:
-    return ", ".join(f'"{kind}"' for kind in KINDS)
+    return path if path.endswith(kind.suffix) else path + kind.suffix
