@@ -40,7 +40,9 @@ from tpops.events.json_log import JSONLog
 from tpops.events.log_file import LogFile
 from tpops.events.process_log import ProcessLog
 from tpops.interfaces import IRenewsHashes
+from tpops.mailbox.locations import Maildrops
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
+from tpops.mailbox.mbox import MboxDriver, MboxOptions
 from tpops.policy.limits import Limits
 from tpops.policy.penalties import Penalties
 from tpops.process import privileges
@@ -241,12 +243,14 @@ class POP3Service(Service):
             self._reactor.seconds,
         )
 
-    def _maildrops(self, run_in_thread: Any) -> MaildirDriver:
-        maildir = self.config.maildir
-        separators = self.config.names.separators
-        options = MaildirOptions(
-            location=self.config.mail.location,
-            split=lambda name: names.split(name, separators),
+    def _maildrops(self, run_in_thread: Any) -> Maildrops:
+        config = self.config
+        maildir, mbox = config.maildir, config.mbox
+
+        def sleep(seconds: float) -> Deferred[None]:
+            return deferLater(self._reactor, seconds, lambda: None)
+
+        maildirs = MaildirOptions(
             create=maildir.create,
             sizes=maildir.sizes,
             mark_seen=maildir.mark_seen == "retr",
@@ -256,12 +260,20 @@ class POP3Service(Service):
             uidl_map=maildir.uidl_map,
             cache_octets=maildir.cache_mib << 20,
         )
-        return MaildirDriver(
-            options,
-            run_in_thread,
-            lambda seconds: deferLater(self._reactor, seconds, lambda: None),
-            self._reactor.seconds,
+        spools = MboxOptions(
+            directory=mbox.index_dir or os.path.join(config.server.state_dir, "mbox"),
+            unique_ids=mbox.unique_ids,
+            unquote=mbox.quoting == "mboxrd",
+            dotlock=mbox.dotlock,
+            index=mbox.index,
+            lock_wait_seconds=mbox.lock_wait_seconds,
+            cache_octets=mbox.cache_mib << 20,
         )
+        openers = {
+            "maildir": MaildirDriver(maildirs, run_in_thread, sleep, self._reactor.seconds).open_at,
+            "mbox": MboxDriver(spools, run_in_thread, sleep, self._reactor.seconds).open_at,
+        }
+        return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), openers)
 
     def _offer_proofs(self) -> None:
         """What proves a password without sending it; who cannot use such a mechanism had better not see it."""

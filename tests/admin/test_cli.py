@@ -164,7 +164,7 @@ class UserTests(CommandCase):
             (("add", "a/b"), "x\n", "cannot be a login name"),
             (("add", "ann"), "\n", "a password has 1 to 4096 octets"),
             (("add", "ann", "--scheme", "ROT13"), "x\n", "unknown password scheme 'ROT13'"),
-            (("add", "ann", "--maildrop", "mbox:/x"), "x\n", "'maildir:'"),
+            (("add", "ann", "--maildrop", "mbx:/x"), "x\n", "'maildir:'"),
             (("add", "ann", "--maildrop", "maildir:~/x"), "x\n", "give --home"),
             (("add", "ann", "--source", "other"), "x\n", "no writable accounts source 'other'"),
             (("passwd", "ann"), "x\n", "there is no account ann"),

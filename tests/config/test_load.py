@@ -140,6 +140,7 @@ class GoodTests(LoadCase):
     def test_locations_know_the_variables_that_the_drivers_expand(self) -> None:
         """What the configuration accepts, the Maildir driver understands."""
         self.assertEqual(checks.LOCATION_VARIABLES, locations.VARIABLES)
+        self.assertEqual(checks.LOCATION_KINDS, locations.KINDS)
 
     def test_finds_the_file_without_being_told(self) -> None:
         """TPOPS_CONFIG, else ./tpops.toml, else /etc/tpops/tpops.toml."""
@@ -252,7 +253,8 @@ class BadTests(LoadCase):
             ('[[accounts]]\ndriver = "sqlite"\npath = "x"\nname = "a:b"', "accounts[1].name must be 1 to 64"),
             (2 * '[[accounts]]\ndriver = "sqlite"\npath = "x"\n', "accounts names a source twice: sqlite"),
             ('[server]\nstate_dir = "a\\u0000b"', "must not contain a NUL"),
-            ('[mail]\nlocation = "mbox:/x"', "mail.location must be"),
+            ('[mail]\nlocation = "mbx:/x"', "mail.location must be"),
+            ('[mail]\nlocation = "maildir:~/M mbox:"', "mail.location must be"),
             ('[mail]\nlocation = "maildir:"', "mail.location must be"),
             ('[mail]\nlocation = "maildir:/m/$(usr)"', "unknown variable $(usr); did you mean $(user)?"),
             ('[mail]\nlocation = "maildir:/m/$(zzz)"', "known are $(user)"),

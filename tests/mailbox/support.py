@@ -16,9 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
-from tpops.interfaces import IMaildrop
+from tpops.interfaces import IMaildrop, IMaildropDriver
 from tpops.mailbox import listings
+from tpops.mailbox.locations import Maildrops, Split
 from tpops.mailbox.locks import LOCK_FILE
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.model import Account
@@ -116,6 +118,15 @@ class Maildir:
         return [(name, found.st_ino, found.st_mtime_ns) for name, found in stats]
 
 
+@implementer(IMaildropDriver)
+class LocatedDriver(MaildirDriver):
+    """Maildirs where a template says."""
+
+    def __init__(self, location: str, split: Split, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.open_maildrop = Maildrops(location, split, {"maildir": self.open_at}).open_maildrop
+
+
 class MaildirTestCase(SynchronousTestCase):
     """A Maildir, and a file system clock by which no listing is racy."""
 
@@ -129,11 +140,13 @@ class MaildirTestCase(SynchronousTestCase):
         """From now on no listing is racy."""
         self.patch(listings, "_file_system_clock", lambda lock: 1 << 62)
 
-    def driver(self, run_in_thread: Any = at_once, maildir: Maildir | None = None, **options: Any) -> MaildirDriver:
+    def driver(self, run_in_thread: Any = at_once, maildir: Maildir | None = None, **options: Any) -> LocatedDriver:
         """A driver as a process of its own has it: with nothing in memory."""
-        options.setdefault("location", "maildir:" + (maildir or self.maildir).root)
+        location = options.pop("location", "maildir:" + (maildir or self.maildir).root)
         clock: IReactorTime = self.clock
-        return MaildirDriver(
+        return LocatedDriver(
+            location,
+            lambda name: (name, ""),
             MaildirOptions(**options),
             run_in_thread,
             lambda seconds: deferLater(clock, seconds, lambda: None),
@@ -148,17 +161,17 @@ class MaildirTestCase(SynchronousTestCase):
         """The exception of a coroutine that does not have to wait."""
         return self.failureResultOf(Deferred.fromCoroutine(coroutine), *errors).value
 
-    def open(self, driver: MaildirDriver | None = None, **options: Any) -> Any:
+    def open(self, driver: LocatedDriver | None = None, **options: Any) -> Any:
         """An open maildrop."""
         return self.wait((driver or self.driver(**options)).open_maildrop(JOE))
 
-    def listing(self, driver: MaildirDriver | None = None, **options: Any) -> list[tuple[int, bytes]]:
+    def listing(self, driver: LocatedDriver | None = None, **options: Any) -> list[tuple[int, bytes]]:
         """Octets and unique-id of every message of a session that is over at once."""
         maildrop = self.open(driver, **options)
         self.wait(maildrop.close())
         return rows(maildrop)
 
-    def unique_ids(self, driver: MaildirDriver | None = None, **options: Any) -> list[bytes]:
+    def unique_ids(self, driver: LocatedDriver | None = None, **options: Any) -> list[bytes]:
         """Unique-ids of a session that is over at once."""
         return [unique_id for _, unique_id in self.listing(driver, **options)]
 

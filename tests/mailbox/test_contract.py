@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from itertools import count
 from typing import Any
 
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.contracts.maildrop import MaildropContract
+from tests.mailbox.spools import SpoolCase, quoted, spool_of
 from tests.mailbox.support import MaildirTestCase
 from tpops.interfaces import IMaildrop, IMaildropDriver
 from tpops.mailbox.memory import MemoryDriver
@@ -132,3 +134,68 @@ class MaildirInThreadsTests(MaildirTests):
             return succeed(None).addCallback(lambda _: f(*arguments))
 
         return self.driver(run, lock_wait_seconds=0.0)
+
+
+class MboxTests(MaildropContract, SpoolCase):
+    """Spools, each session by a driver that knows nothing but the index."""
+
+    settings: dict[str, Any] = {}
+
+    def as_stored(self, message: bytes) -> bytes:
+        """See MaildropContract."""
+        return quoted(message)
+
+    def make_driver(self) -> Any:
+        """See MaildropContract."""
+        return self.driver(**self.settings)
+
+    def store(self, message: bytes) -> None:
+        """See MaildropContract."""
+        self.append(message)
+
+    def stored(self) -> list[bytes]:
+        """See MaildropContract."""
+        return self.messages()
+
+    def take_away(self, index: int) -> None:
+        """See MaildropContract."""
+        separators = self.octets().split(b"From sender")[1:]
+        del separators[index]
+        self.write(b"".join(b"From sender" + part for part in separators))
+
+
+class MboxWithoutIndexTests(MboxTests):
+    """The same without an index file."""
+
+    settings = {"index": False}
+
+
+class MboxInThreadsTests(MboxTests):
+    """The same where the driver's blocking work answers with a Deferred."""
+
+    def make_driver(self) -> Any:
+        """See MaildropContract."""
+
+        def run(f: Any, *arguments: Any) -> Any:
+            return succeed(None).addCallback(lambda _: f(*arguments))
+
+        return self.driver(run)
+
+
+class MboxrdTests(MboxTests):
+    """The same with quoting that is taken back."""
+
+    settings = {"unquote": True}
+
+    def as_stored(self, message: bytes) -> bytes:
+        """See MaildropContract."""
+        return message if not message or message.endswith(b"\n") else message + b"\n"
+
+    def store(self, message: bytes) -> None:
+        """See MaildropContract."""
+        with open(self.spool, "ab") as file:
+            file.write(spool_of([re.sub(rb"^(>+From )", rb">\1", message, flags=re.MULTILINE)]))
+
+    def stored(self) -> list[bytes]:
+        """See MaildropContract."""
+        return [re.sub(rb"^>(>*From )", rb"\1", one, flags=re.MULTILINE) for one in self.messages()]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from tpops.errors import MaildropBroken
-from tpops.mailbox.locations import VARIABLES, expand, problem_with
+from tpops.interfaces import IMaildrop, IMaildropDriver
+from tpops.mailbox.locations import KINDS, VARIABLES, Location, Maildrops, OpenAt, expand, problem_with
+from tpops.mailbox.memory import MemoryDriver
 from tpops.model import Account
 
 JOE = Account("joe@example.org", "test", home="/home/joe")
@@ -29,19 +35,23 @@ class LocationTests(SynchronousTestCase):
             ("maildir:~/Maildir", "/home/joe/Maildir"),
             ("maildir:/m/$(local_part)/$(local_part)~", "/m/joe/joe~"),
             ("maildir:/srv/all", "/srv/all"),
+            ("mbox:/var/mail/$(user)", "/var/mail/joe@example.org"),
+            ("mbox:/var/mail/$(user[0])/$(local_part[-1])/$(local_part[1])", "/var/mail/j/e/o"),
         ):
             self.assertIsNone(problem_with(template))
-            self.assertEqual(expand(template, JOE, split), path)
+            self.assertEqual(expand(template, JOE, split), (Location(template.partition(":")[0], path),))
 
     def test_account_has_its_own(self) -> None:
         """Promise: what the accounts source says goes before the configuration."""
         account = Account("joe@example.org", "test", home="/home/joe", maildrop="maildir:~/mail/$(domain)")
-        self.assertEqual(expand("maildir:/m/$(user)", account, split), "/home/joe/mail/example.org")
+        expected = (Location("maildir", "/home/joe/mail/example.org"),)
+        self.assertEqual(expand("maildir:/m/$(user)", account, split), expected)
 
     def test_values_are_not_templates(self) -> None:
         """Promise: what looks like a variable in a name stays as it is."""
         account = Account("$(home)@$(user)", "test", home="/home/joe")
-        self.assertEqual(expand("maildir:/m/$(domain)/$(local_part)", account, split), "/m/$(user)/$(home)")
+        expected = (Location("maildir", "/m/$(user)/$(home)"),)
+        self.assertEqual(expand("maildir:/m/$(domain)/$(local_part)", account, split), expected)
 
     def test_missing_values(self) -> None:
         """Promise: no account ends up in somebody else's directory because a part of his path is empty."""
@@ -50,6 +60,8 @@ class LocationTests(SynchronousTestCase):
             ("maildir:$(home)/Maildir", Account("joe", "test", home="")),
             ("maildir:/m/$(domain)/$(local_part)", Account("joe", "test", home="/home/joe")),
             ("maildir:/m/$(local_part)", Account("@example.org", "test")),
+            ("maildir:/m/$(user[3])", Account("joe", "test")),
+            ("maildir:/m/$(user[-4])", Account("joe", "test")),
         ):
             self.assertIsNone(problem_with(template))
             error = self.assertRaises(MaildropBroken, expand, template, account, split)
@@ -59,7 +71,8 @@ class LocationTests(SynchronousTestCase):
         """Promise: the operator is told what is wrong, and nothing is opened."""
         for template, words in (
             ("/var/mail", "must begin with 'maildir:'"),
-            ("mbox:/var/mail", "must begin with 'maildir:'"),
+            ("mbx:/var/mail", "must begin with 'maildir:' or 'mbox:'"),
+            ("maildir:/m mbox:mail", "behind 'mbox:'"),
             ("", "must begin with 'maildir:'"),
             ("maildir:Maildir", "absolute path"),
             ("maildir:", "absolute path"),
@@ -74,3 +87,42 @@ class LocationTests(SynchronousTestCase):
             if template:
                 self.assertRaises(MaildropBroken, expand, "maildir:/m", own, split)
         self.assertTrue(all(f"$({name})" in (problem_with("maildir:/$(x)") or "") for name in VARIABLES))
+
+
+class MaildropsTests(SynchronousTestCase):
+    """Which of several places is opened."""
+
+    def setUp(self) -> None:
+        self.root = os.path.abspath(self.mktemp())
+        os.makedirs(f"{self.root}/my mail")
+        self.opened: list[tuple[str, bytes]] = []
+
+    def open(self, templates: str, account: Account = JOE) -> tuple[str, str]:
+        """What is opened for an account."""
+
+        def opener(kind: str) -> OpenAt:
+            async def open_at(path: bytes) -> IMaildrop:
+                self.opened.append((kind, path))
+                return await MemoryDriver().open_maildrop(account)
+
+            return open_at
+
+        maildrops = Maildrops(templates, split, {kind: opener(kind) for kind in KINDS})
+        verifyObject(IMaildropDriver, maildrops)
+        self.successResultOf(Deferred.fromCoroutine(maildrops.open_maildrop(account)))
+        kind, path = self.opened[-1]
+        return kind, os.fsdecode(path).removeprefix(self.root)
+
+    def test_the_first_where_there_is_something(self) -> None:
+        """As with tpop3d: a Maildir where there is one, else the spool; a path may have spaces in it."""
+        templates = f"maildir:{self.root}/my mail/Maildir  mbox:{self.root}/my mail/$(local_part)"
+        self.assertEqual(self.open(templates), ("maildir", "/my mail/Maildir"))
+        with open(f"{self.root}/my mail/joe", "wb"):
+            self.assertEqual(self.open(templates), ("mbox", "/my mail/joe"))
+        os.mkdir(f"{self.root}/my mail/Maildir")
+        self.assertEqual(self.open(templates), ("maildir", "/my mail/Maildir"))
+
+    def test_an_account_with_its_own(self) -> None:
+        """In the same syntax, of any kind."""
+        account = Account("joe", "test", maildrop=f"mbox:{self.root}/jö")
+        self.assertEqual(self.open("maildir:/m/$(domain)", account), ("mbox", "/jö"))

@@ -16,7 +16,6 @@ from tpops.errors import MaildropBusy, StorageUnavailable
 from tpops.interfaces import IMaildropDriver
 from tpops.mailbox import listings, maildir_session
 from tpops.mailbox.locks import try_lock
-from tpops.mailbox.maildir import MaildirOptions
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account
 
@@ -24,17 +23,9 @@ from tpops.model import Account
 class PathTests(MaildirTestCase):
     """Which Maildir is whose."""
 
-    def test_location(self) -> None:
-        """Promise: the template, the parts of the name, and one '/' at the end."""
+    def test_is_a_driver(self) -> None:
+        """Promise: with a location it is what tpops.interfaces says."""
         verifyObject(IMaildropDriver, self.driver())
-        driver = self.driver(location="maildir:/m/$(domain)/$(local_part)//", split=lambda name: name.split("@"))
-        self.assertEqual(driver.path(JOE), b"/m/example.org/joe/")
-        self.assertEqual(driver.path(Account("jö@x", "t", maildrop="maildir:/own")), b"/own/")
-        self.assertEqual(driver.path(Account("jö@x", "t")), "/m/x/jö/".encode())
-
-    def test_names_are_whole_without_a_split(self) -> None:
-        """Promise: a driver that is told nothing about domains takes the name as it is."""
-        self.assertEqual(MaildirOptions(location="").split("joe@example.org"), ("joe@example.org", ""))
 
     def test_accounts_do_not_share_listings(self) -> None:
         """Promise: each account sees his own mail, whatever was looked at before."""

@@ -51,13 +51,13 @@ def add(
     where, admin = sources.the_writable(config, source)
     account = Account(name=sources.canonical(config, name), driver=where, home=home, maildrop=maildrop)
     try:
-        path = locations.expand(config.mail.location, account, sources.login_names(config).split)
+        places = locations.expand(config.mail.location, account, sources.login_names(config).split)
     except MaildropBroken as error:
         raise click.ClickException(f"{error}; give --home or --maildrop, or change mail.location") from None
     if account.name in dict(admin.names()):
         raise click.ClickException(f"there is already an account {account.name}")
     admin.add(account, new_hash(from_stdin, scheme))
-    click.echo(f"added {account.name}; mail in {path}")
+    click.echo(f"added {account.name}; mail in {places[0].path}")
 
 
 @user.command()

@@ -18,13 +18,15 @@ import re
 from pydantic import ValidationInfo
 from pydantic_core import PydanticCustomError
 
-#: What "$(...)" may name in a mail location.
+#: Kinds of maildrops, and what "$(...)" may name, in a mail location.
+LOCATION_KINDS = ("maildir", "mbox")
 LOCATION_VARIABLES = ("user", "local_part", "domain", "home")
 
 #: Kinds of lookup tables that can be read.
 LOOKUP_TABLES = ("hash", "btree", "lmdb", "cdb", "dbm", "sdbm", "texthash")
 
-_VARIABLE = re.compile(r"\$\(([^()]*)\)")
+_VARIABLE = re.compile(r"\$\(([^()\[]*)(?:\[-?\d{1,3}\])?\)")
+_BETWEEN_LOCATIONS = re.compile(rf"\s+(?=(?:{'|'.join(LOCATION_KINDS)}):)")
 
 
 def _absolute(path: str, info: ValidationInfo) -> str:
@@ -123,10 +125,14 @@ def separators(value: str) -> str:
 
 
 def mail_location(value: str, info: ValidationInfo) -> str:
-    """Where mail lies: "maildir:" and a path with variables."""
+    """Where mail lies: one place or several, each with its kind and a path with variables."""
+    return " ".join(_one_location(one, info) for one in _BETWEEN_LOCATIONS.split(value))
+
+
+def _one_location(value: str, info: ValidationInfo) -> str:
     kind, _, rest = value.partition(":")
-    if kind != "maildir" or not rest:
-        raise ValueError('must be "maildir:" and a path, such as "maildir:~/Maildir"')
+    if kind not in LOCATION_KINDS or not rest:
+        raise ValueError('must be "maildir:" or "mbox:" and a path, such as "maildir:~/Maildir"')
     for name in _VARIABLE.findall(rest):
         if name not in LOCATION_VARIABLES:
             near = difflib.get_close_matches(name, LOCATION_VARIABLES, n=1)
@@ -139,4 +145,4 @@ def mail_location(value: str, info: ValidationInfo) -> str:
         raise ValueError('must write the home directory as "~/" at the beginning of the path')
     if rest.startswith(("~/", "$(home)/")):
         return value
-    return "maildir:" + _absolute(rest, info)
+    return f"{kind}:{_absolute(rest, info)}"

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from tpops.config import checks
 from tpops.config.accounts.files import SQLite
 from tpops.config.accounts.union import AnyAccounts
+from tpops.config.mailboxes import Mail, Maildir, Mbox
 from tpops.config.section import Network, PathText, Section, key, machine_name
 
 #: Where the state lies when nobody says otherwise.
@@ -249,48 +250,6 @@ class Passwords(Section):
     ] = False
 
 
-class Mail(Section):
-    """Where mail lies."""
-
-    location: Annotated[
-        str,
-        AfterValidator(checks.mail_location),
-        key(
-            'Maildir of an account whose source names none: "maildir:" and a path with `~` (the home directory) '
-            "or the variables `$(user)`, `$(local_part)`, `$(domain)` and `$(home)`."
-        ),
-    ] = "maildir:~/Maildir"
-
-
-class Maildir(Section):
-    """How Maildirs are read and changed."""
-
-    create: Annotated[bool, key("Make a Maildir that is missing at login; otherwise it counts as empty.")] = False
-    sizes: Annotated[
-        Literal["exact", "maildir++", "file"],
-        key(
-            'Where sizes come from: "exact" counts each line end as two octets, as RFC 1939 asks; "maildir++" '
-            'believes ",S=" in file names; "file" takes the file\'s size. The last two are faster and not exact.'
-        ),
-    ] = "exact"
-    mark_seen: Annotated[
-        Literal["never", "retr"],
-        key('"retr" gives messages that were retrieved the flag S at QUIT and moves them from new to cur.'),
-    ] = "never"
-    index: Annotated[bool, key("Keep the listing in the file `tpops_index`, for fast logins.")] = True
-    index_dir: Annotated[
-        PathText,
-        key('Directory for these files; "" is the Maildir itself.', example='"/var/cache/tpops"'),
-    ] = ""
-    lock_wait_seconds: Annotated[
-        float, key("How long a login waits for another session of the same user to end.", ge=0, le=600)
-    ] = 10.0
-    uidl_map: Annotated[
-        bool, key("Take unique-ids from the file `tpops_uidl` in the Maildir where it names a message.")
-    ] = False
-    cache_mib: Annotated[int, key("Memory for the listings of maildrops, in MiB.", ge=0)] = 64
-
-
 class Log(Section):
     """What is written down."""
 
@@ -328,6 +287,7 @@ class Config(Section):
     passwords: Passwords = Passwords()
     mail: Mail = Mail()
     maildir: Maildir = Maildir()
+    mbox: Mbox = Mbox()
     log: Log = Log()
 
     @field_validator("listen")

@@ -118,7 +118,7 @@ def save(path: bytes, octets: bytes, owner: tuple[int, int] | None = None) -> st
     """
     # Under the Maildir's lock nobody else writes it; what a killed process left goes.
     temporary = path + b".tmp"
-    _discard(temporary)
+    discard(temporary)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as problem:
@@ -130,12 +130,13 @@ def save(path: bytes, octets: bytes, owner: tuple[int, int] | None = None) -> st
             file.write(octets)
         os.replace(temporary, path)
     except OSError as problem:
-        _discard(temporary)
+        discard(temporary)
         return str(problem)
     return None
 
 
-def _discard(path: bytes) -> None:
+def discard(path: bytes) -> None:
+    """Remove an index file, if it is there and can be removed."""
     try:
         os.unlink(path)
     except OSError:

@@ -1,60 +1,131 @@
 """
 Where a user's mail lies: templates such as C{maildir:/var/mail/$(domain)/$(local_part)/Maildir}.
 
-Purpose: one syntax for all drivers: C{$(user) $(local_part) $(domain) $(home)} as tpop3d has them, and a C{~} at the
-beginning for the home directory.  An account that has a location of its own does not use the configured one.
+Purpose: one syntax for all drivers: C{$(user) $(local_part) $(domain) $(home)} as tpop3d has them, C{$(user[0])} for
+one character of a value (C{[-1]} is the last), and a C{~} at the beginning for the home directory.  Several places may
+be written one behind the other, parted by spaces; the first where there is something is the user's.  An account that
+has a location of its own does not use the configured one.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
+
+import attrs
+from zope.interface import implementer
 
 from tpops.errors import MaildropBroken
+from tpops.interfaces import IMaildrop, IMaildropDriver
 from tpops.model import Account
 
 #: Parts a login name into local part and domain.
 Split = Callable[[str], tuple[str, str]]
 
+#: Opens the maildrop at a path.
+OpenAt = Callable[[bytes], Awaitable[IMaildrop]]
+
+#: Kinds of maildrops.
+KINDS = ("maildir", "mbox")
+
 VARIABLES = ("user", "local_part", "domain", "home")
 
-_VARIABLE = re.compile(r"\$\(([^)]*)\)")
+_VARIABLE = re.compile(r"\$\(([^)\[]*)(?:\[(-?\d{1,3})\])?\)")
+_BETWEEN = re.compile(rf"\s+(?=(?:{'|'.join(KINDS)}):)")
 
 
-def problem_with(template: str) -> str | None:
-    """What is wrong with a template, for the operator; None when it is good."""
-    kind, colon, path = template.partition(":")
-    if not colon or kind != "maildir":
-        return "must begin with 'maildir:'"
-    if not path.startswith(("/", "~/", "$(home)/")):
-        return "needs an absolute path, '~/...' or '$(home)/...' behind 'maildir:'"
-    for name in _VARIABLE.findall(path):
-        if name not in VARIABLES:
-            return f"knows no variable $({name}); there are " + " ".join(f"$({one})" for one in VARIABLES)
+@attrs.frozen(slots=True)
+class Location:
+    """
+    A place for mail.
+
+    @ivar kind: one of L{KINDS}
+    @ivar path: of the maildrop
+    """
+
+    kind: str
+    path: str
+
+
+def problem_with(templates: str) -> str | None:
+    """What is wrong with a list of templates, for the operator; None when it is good."""
+    for template in _BETWEEN.split(templates):
+        kind, colon, path = template.partition(":")
+        if not colon or kind not in KINDS:
+            return "must begin with " + " or ".join(f"'{one}:'" for one in KINDS)
+        if not path.startswith(("/", "~/", "$(home)/")):
+            return f"needs an absolute path, '~/...' or '$(home)/...' behind '{kind}:'"
+        for name, _ in _VARIABLE.findall(path):
+            if name not in VARIABLES:
+                return f"knows no variable $({name}); there are " + " ".join(f"$({one})" for one in VARIABLES)
     return None
 
 
-def expand(template: str, account: Account, split: Split) -> str:
+def expand(templates: str, account: Account, split: Split) -> tuple[Location, ...]:
     """
-    The path of an account's Maildir.
+    Where an account's mail may lie, in order.
 
     @param split: parts a name into local part and domain
-    @raise MaildropBroken: when the account has no home, or no domain, and the template needs one
+    @raise MaildropBroken: when the account has no home, or no domain, and a template needs one
     """
-    template = account.maildrop or template
-    wrong = problem_with(template)
+    templates = account.maildrop or templates
+    wrong = problem_with(templates)
     if wrong is not None:
-        raise MaildropBroken(f"location {template!r} of {account.name!r} {wrong}")
-    path = template.partition(":")[2]
+        raise MaildropBroken(f"location {templates!r} of {account.name!r} {wrong}")
+    return tuple(_expand(template, account, split) for template in _BETWEEN.split(templates))
+
+
+def _expand(template: str, account: Account, split: Split) -> Location:
+    kind, _, path = template.partition(":")
     if path.startswith("~/"):
         path = "$(home)" + path[1:]
-    return _VARIABLE.sub(lambda found: _value(found[1], account, split, template), path)
+    return Location(kind, _VARIABLE.sub(lambda found: _value(found[1], found[2], account, split, template), path))
 
 
-def _value(name: str, account: Account, split: Split, template: str) -> str:
+def _value(name: str, index: str | None, account: Account, split: Split, template: str) -> str:
     local_part, domain = split(account.name)
     values = {"user": account.name, "local_part": local_part, "domain": domain, "home": account.home or ""}
     value = values[name]
     if not value:
         raise MaildropBroken(f"location {template!r} needs $({name}), and {account.name!r} has none")
-    return value
+    if index is None:
+        return value
+    try:
+        return value[int(index)]
+    except IndexError:
+        raise MaildropBroken(f"location {template!r} needs $({name}[{index}]), and {value!r} is too short") from None
+
+
+@implementer(IMaildropDriver)
+class Maildrops:
+    """
+    The maildrops of all kinds, each where its account's location says.
+
+    @param templates: the configured location
+    @param openers: by kind
+    """
+
+    def __init__(self, templates: str, split: Split, openers: Mapping[str, OpenAt]) -> None:
+        self._templates = templates
+        self._split = split
+        self._openers = openers
+        self.places = lru_cache(maxsize=4096)(self._places)
+
+    async def open_maildrop(self, account: Account) -> IMaildrop:
+        """See L{IMaildropDriver.open_maildrop}."""
+        open_at, path = self._first(self.places(account))
+        return await open_at(path)
+
+    def _first(self, places: tuple[tuple[OpenAt, bytes], ...]) -> tuple[OpenAt, bytes]:
+        """The first place where there is something; where there is nothing anywhere, the first of all."""
+        if len(places) > 1:
+            for place in places:
+                if os.path.lexists(place[1]):
+                    return place
+        return places[0]
+
+    def _places(self, account: Account) -> tuple[tuple[OpenAt, bytes], ...]:
+        places = expand(self._templates, account, self._split)
+        return tuple((self._openers[one.kind], os.fsencode(one.path)) for one in places)

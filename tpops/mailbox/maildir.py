@@ -1,7 +1,7 @@
 """
 Maildir: one file a message, in C{new} and C{cur}.
 
-Purpose: the L{IMaildropDriver} for Maildirs, also for those that a delivery agent, Dovecot or Courier uses at the same
+Purpose: opens Maildirs, also for those that a delivery agent, Dovecot or Courier uses at the same
 time, and those that cannot be written.
 A Maildir that is not there is an empty maildrop (or is made, C{create}); one that cannot be read is an error that
 needs an administrator, never an empty listing.
@@ -13,21 +13,17 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 
 import attrs
-from zope.interface import implementer
 
 from tpops.errors import MaildropBroken, MaildropBusy, StorageError, StorageUnavailable
-from tpops.interfaces import IMaildrop, IMaildropDriver
+from tpops.interfaces import IMaildrop
 from tpops.mailbox.listings import Listings
-from tpops.mailbox.locations import Split, expand
 from tpops.mailbox.locks import MaildirLock, try_lock
 from tpops.mailbox.maildir_scan import Settings
 from tpops.mailbox.maildir_session import MaildirSession
 from tpops.mailbox.sizes import EXACT
 from tpops.mailbox.stored_file import RunInThread
-from tpops.model import Account
 
 #: Seconds between two tries for a lock.
 _LOCK_RETRY_SECONDS = 0.1
@@ -49,8 +45,6 @@ class MaildirOptions:
     """
     How Maildirs are served.
 
-    @ivar location: template of their paths, see L{tpops.mailbox.locations}
-    @ivar split: parts a login name into local part and domain
     @ivar create: make missing directories at login
     @ivar sizes: how sizes are learnt, see L{tpops.mailbox.sizes}
     @ivar mark_seen: a retrieved message gets the flag S at UPDATE
@@ -61,8 +55,6 @@ class MaildirOptions:
     @ivar cache_octets: memory for listings
     """
 
-    location: str
-    split: Split = lambda name: (name, "")
     create: bool = False
     sizes: str = EXACT
     mark_seen: bool = False
@@ -73,12 +65,10 @@ class MaildirOptions:
     cache_octets: int = 64 << 20
 
 
-@implementer(IMaildropDriver)
 class MaildirDriver:
     """
-    See L{IMaildropDriver}.
+    Opens Maildirs.
 
-    @ivar path: where an account's Maildir is, ending in '/'; raises MaildropBroken when the location does not fit him
     @param run_in_thread: runs a blocking function elsewhere
     @param sleep: seconds to an awaitable that is over then; cancelling ends the wait
     @param seconds: a clock that never goes back
@@ -96,20 +86,16 @@ class MaildirDriver:
             Settings(options.sizes, options.uidl_map), options.index, options.index_dir, options.cache_octets
         )
         self._run_in_thread = run_in_thread
-        self.path = lru_cache(maxsize=4096)(self._path)
         self._sleep = sleep
         self._seconds = seconds
 
-    async def open_maildrop(self, account: Account) -> IMaildrop:
-        """See L{IMaildropDriver.open_maildrop}."""
-        maildir = self.path(account)
+    async def open_at(self, path: bytes) -> IMaildrop:
+        """The maildrop of a Maildir; raises as L{IMaildropDriver.open_maildrop} does."""
+        maildir = path.rstrip(b"/") + b"/"
         try:
             return await self._open(maildir)
         except OSError as problem:
             raise _as_storage_error(problem, maildir) from problem
-
-    def _path(self, account: Account) -> bytes:
-        return os.fsencode(expand(self.options.location, account, self.options.split)).rstrip(b"/") + b"/"
 
     async def _open(self, maildir: bytes) -> IMaildrop:
         lock = await self._lock(maildir)

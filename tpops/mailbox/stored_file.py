@@ -29,13 +29,17 @@ _window = memoryview(_buffer)
 
 @implementer(IStoredMessage)
 class StoredFile:
-    """See L{IStoredMessage}."""
+    """
+    See L{IStoredMessage}.
+
+    @param offset: where the message begins
+    """
 
     __slots__ = ("_descriptor", "_offset", "_run_in_thread")
 
-    def __init__(self, descriptor: int, run_in_thread: RunInThread) -> None:
+    def __init__(self, descriptor: int, run_in_thread: RunInThread, offset: int = 0) -> None:
         self._descriptor = descriptor
-        self._offset = 0
+        self._offset = offset
         self._run_in_thread = run_in_thread
 
     def read(self, octets: int) -> bytes | Awaitable[bytes]:

@@ -1,0 +1,89 @@
+"""The keys about maildrops: where they are, and how each kind is served."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from tpops.config import checks
+from tpops.config.section import PathText, Section, key
+
+
+class Mail(Section):
+    """Where mail lies."""
+
+    location: Annotated[
+        str,
+        AfterValidator(checks.mail_location),
+        key(
+            'Where the mail of an account is whose source does not say it: "maildir:" or "mbox:" and a path with `~` '
+            "(the home directory) or the variables `$(user)`, `$(local_part)`, `$(domain)` and `$(home)`; `$(user[0])` "
+            "is one character. Several, parted by spaces: the first where there is something."
+        ),
+    ] = "maildir:~/Maildir"
+
+
+class Maildir(Section):
+    """How Maildirs are read and changed."""
+
+    create: Annotated[bool, key("Make a Maildir that is missing at login; otherwise it counts as empty.")] = False
+    sizes: Annotated[
+        Literal["exact", "maildir++", "file"],
+        key(
+            'Where sizes come from: "exact" counts each line end as two octets, as RFC 1939 asks; "maildir++" '
+            'believes ",S=" in file names; "file" takes the file\'s size. The last two are faster and not exact.'
+        ),
+    ] = "exact"
+    mark_seen: Annotated[
+        Literal["never", "retr"],
+        key('"retr" gives messages that were retrieved the flag S at QUIT and moves them from new to cur.'),
+    ] = "never"
+    index: Annotated[bool, key("Keep the listing in the file `tpops_index`, for fast logins.")] = True
+    index_dir: Annotated[
+        PathText,
+        key('Directory for these files; "" is the Maildir itself.', example='"/var/cache/tpops"'),
+    ] = ""
+    lock_wait_seconds: Annotated[
+        float, key("How long a login waits for another session of the same user to end.", ge=0, le=600)
+    ] = 10.0
+    uidl_map: Annotated[
+        bool, key("Take unique-ids from the file `tpops_uidl` in the Maildir where it names a message.")
+    ] = False
+    cache_mib: Annotated[int, key("Memory for the listings of maildrops, in MiB.", ge=0)] = 64
+
+
+class Mbox(Section):
+    """How mail spools and mbox files are read and changed."""
+
+    unique_ids: Annotated[
+        Literal["hash", "tpop3d", "x-uid"],
+        key(
+            'Where unique-ids come from: "hash" is of the message without the marks of mail programs; "tpop3d" and '
+            '"x-uid" (UW ipop3d) are what clients of these servers know already.'
+        ),
+    ] = "hash"
+    quoting: Annotated[
+        Literal["mboxo", "mboxrd"],
+        key('"mboxrd": lines that begin with ">From " have lost a sign when they are sent; with "mboxo" they stay.'),
+    ] = "mboxo"
+    dotlock: Annotated[
+        Literal["always", "try", "never"],
+        key(
+            "The file `SPOOL.lock`, beside the locks fcntl and flock: must be made, is left out where there is no "
+            "right or no room to make it, or is never made."
+        ),
+    ] = "try"
+    lock_wait_seconds: Annotated[
+        float, key("How long a login waits for another session, or for a delivery, to end.", ge=0, le=600)
+    ] = 10.0
+    index: Annotated[bool, key("Keep the listings in files, for fast logins.")] = True
+    index_dir: Annotated[
+        PathText,
+        key(
+            "Directory for these files, and for what makes rewriting safe.",
+            shown="`mbox` in `server.state_dir`",
+            example='"/var/lib/tpops/mbox"',
+        ),
+    ] = ""
+    cache_mib: Annotated[int, key("Memory for the listings of spools, in MiB.", ge=0)] = 64
