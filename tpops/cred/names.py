@@ -43,6 +43,11 @@ def of_machine(name: str, domains: Container[str], split: Callable[[str], tuple[
     raise UnknownUser(f"{domain} is no domain of the machine")
 
 
+def harmless(part: str) -> bool:
+    """Whether a part of a name that does not come through L{LoginNames.canonical} can stand in a path."""
+    return bool(part) and part.isprintable() and "/" not in part and part not in {".", ".."}
+
+
 class LoginNames:
     """
     The rules that make a login name canonical.

@@ -289,7 +289,7 @@ class LookupSource(Source):
 class AskingSource(Source):
     """Base of the sources where somebody else judges the password."""
 
-    credentialInterfaces = (IUsernamePassword,)
+    credentialInterfaces: tuple[type[Interface], ...] = (IUsernamePassword,)
 
     def __init__(self, name: str, means: Means, paths: tuple[str, ...] = ()) -> None:
         super().__init__(name, paths)
