@@ -21,7 +21,14 @@ def models() -> dict[str, type[AccountSource]]:
 
 
 #: Keys without a default.
-NEEDED = {"sqlite": {"path": "/nowhere"}, "passwd_file": {"path": "/nowhere"}, "apop_db": {"table": "hash:/nowhere"}}
+NEEDED = {
+    "sqlite": {"path": "/nowhere"},
+    "passwd_file": {"path": "/nowhere"},
+    "apop_db": {"table": "hash:/nowhere"},
+    "external": {"command": ["/nowhere"]},
+    "checkpassword": {"command": ["/nowhere"]},
+    "strcred": {"checker": "memory:joe:secret"},
+}
 
 
 class DriverTests(SynchronousTestCase):

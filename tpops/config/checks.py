@@ -146,3 +146,28 @@ def _one_location(value: str, info: ValidationInfo) -> str:
     if rest.startswith(("~/", "$(home)/")):
         return value
     return f"{kind}:{_absolute(rest, info)}"
+
+
+def command(value: tuple[str, ...]) -> tuple[str, ...]:
+    """A program by its absolute path, and its arguments."""
+    if not value or not value[0].startswith("/"):
+        raise ValueError(
+            'must be a list that begins with the absolute path of a program, such as ["/bin/checkpassword"]'
+        )
+    if any("\0" in one for one in value):
+        raise ValueError("must not contain a NUL")
+    return value
+
+
+def pam_service(value: str) -> str:
+    """The name of a PAM service: a file name in lower case."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", value):
+        raise ValueError('must be the name of a file in /etc/pam.d: 1 to 64 of a-z, 0-9, "_", "." or "-"')
+    return value
+
+
+def not_empty(value: str) -> str:
+    """Some text."""
+    if not value:
+        raise ValueError("must not be empty")
+    return value

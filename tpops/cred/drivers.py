@@ -21,6 +21,10 @@ _KINDS: dict[str, tuple[str, str, str]] = {
     "passwd_file": ("tpops.cred.passwd_file", "PasswdFile", ""),
     "shadow": ("tpops.cred.shadow", "ShadowAccounts", ""),
     "apop_db": ("tpops.cred.apop_db", "ApopTable", ""),
+    "pam": ("tpops.cred.pam", "PAMAccounts", ""),
+    "external": ("tpops.cred.external", "ExternalAccounts", ""),
+    "checkpassword": ("tpops.cred.checkpassword", "CheckpasswordAccounts", ""),
+    "strcred": ("tpops.cred.strcred", "StrcredAccounts", ""),
 }
 
 

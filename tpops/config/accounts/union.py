@@ -11,6 +11,9 @@ from typing import Annotated
 from pydantic import Field
 
 from tpops.config.accounts.files import PasswdFile, Shadow, SQLite
+from tpops.config.accounts.programs import PAM, Checkpassword, External, Strcred
 from tpops.config.accounts.tables import ApopDB
 
-AnyAccounts = Annotated[SQLite | PasswdFile | Shadow | ApopDB, Field(discriminator="driver")]
+AnyAccounts = Annotated[
+    SQLite | PasswdFile | Shadow | ApopDB | PAM | External | Checkpassword | Strcred, Field(discriminator="driver")
+]
