@@ -96,7 +96,7 @@ class StartTests(SynchronousTestCase):
             launched = server.launch(*arguments, "tpops", "--config", str(server.configuration_file))
             self.assertNotEqual(launched.wait(60), 0)
         self.assertIn("cannot listen on 127.0.0.1:", server.output())
-        self.assertFalse(pid_file.exists())
+        wait_until(lambda: not pid_file.exists(), "no process id is left")
 
     def kill(self, pid: int) -> None:
         """End a daemon that a failed test left behind."""
