@@ -7,6 +7,7 @@ The errors of tpops, one tree.
     |  |- WrongState            not now (RFC 1939 section 3)
     |  |- NoSuchMessage         no message with that number
     |  |- MessageDeleted        the message is marked as deleted
+    |  |- AuthenticationFailed [AUTH]  the end of an exchange whose failure was counted before
     |  `- NeedsUTF8 [UTF8]      RFC 6856 section 6
     |- LoginError
     |  |- BadCredentials [AUTH]     unknown user and wrong password alike
@@ -77,6 +78,13 @@ class MessageDeleted(CommandError):
     """The message is marked as deleted in this session."""
 
     public = "message is marked as deleted"
+
+
+class AuthenticationFailed(CommandError):
+    """The client has answered the news that its proof is wrong; the failure itself was told and counted before."""
+
+    code = "AUTH"
+    public = "authentication failed"
 
 
 class NeedsUTF8(CommandError):
