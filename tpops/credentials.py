@@ -102,11 +102,13 @@ class Proven:
     See L{IProven}.
 
     @ivar source: name of the accounts source whose secret proved it, "" for the first that knows the name
+    @ivar disabled: the account may be a disabled one
     """
 
     username: bytes
     peer: Peer | None = None
     source: str = ""
+    disabled: bool = False
 
 
 @implementer(IActing)

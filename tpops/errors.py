@@ -37,6 +37,8 @@ from collections.abc import Collection
 
 from twisted.cred.error import UnauthorizedLogin
 
+from tpops.model import Account
+
 
 class TpopsError(Exception):
     """Base of all errors of tpops."""
@@ -140,10 +142,18 @@ class TooSoon(LoginRefused):
 
 
 class AccountDisabled(LoginRefused):
-    """The account is locked or expired."""
+    """
+    The account is locked or expired.
+
+    @ivar account: the account, for those who may open its mail all the same; None where the source does not tell
+    """
 
     code = "AUTH"
     public = "account is disabled"
+
+    def __init__(self, why: str = "", account: Account | None = None) -> None:
+        super().__init__(why)
+        self.account = account
 
 
 class StorageError(TpopsError):

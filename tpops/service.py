@@ -175,7 +175,7 @@ class POP3Service(Service):
             self._renew_hashes(means)
         checker = OrderedChecker(self._sources, login_names, verifier)
         masters = config.masters
-        acting = Masters(checker.requestAvatarId, login_names, masters.names, masters.targets, masters.networks)
+        acting = Masters(checker.requestAvatarId, login_names, **masters.settings())
         self._oauth = self._bearer_tokens(login_names, run_in_thread)
         limiter = self._limiter()
         portal = Portal(Realm(checker, self._maildrops(run_in_thread), limiter.login_delay), [checker, acting])

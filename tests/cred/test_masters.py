@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -14,14 +15,26 @@ from tpops.cred.masters import Masters
 from tpops.cred.names import LoginNames
 from tpops.cred.ordered import OrderedChecker
 from tpops.cred.passwd_file import PasswdFile
-from tpops.credentials import Acting
+from tpops.credentials import Acting, NamePassword, Proven
 from tpops.errors import AccountDisabled, BadCredentials, ConfigError
-from tpops.model import Peer
+from tpops.model import Account, Peer
 
 USERS = (
     "admin:{PLAIN}secret\nhelp:{PLAIN}other\njoe:{PLAIN}x\nann@example.org:{PLAIN}x\n"
     "gone:{PLAIN}x::::::nologin\nretired:{PLAIN}old::::::nologin\n"
 )
+
+
+class Silent:
+    """A source that says no more of an account than that it is disabled."""
+
+    name = "silent"
+
+    def requestAvatarId(self, credentials: NamePassword) -> bytes:
+        raise AccountDisabled("locked")
+
+    async def account(self, name: str) -> Account:
+        raise AccountDisabled("locked")
 
 
 class MastersTests(SynchronousTestCase):
@@ -81,6 +94,23 @@ class MastersTests(SynchronousTestCase):
             credentials = Acting(name.encode(), password.encode(), target.encode())
             answer = self.masters(names=("admin", "retired")).requestAvatarId(credentials)
             self.failureResultOf(answer, AccountDisabled)
+
+    def test_disabled_accounts_where_that_is_wanted(self) -> None:
+        """Promise: C{disabled_targets} opens the mail of disabled accounts, for masters only."""
+        avatar_id = self.answer("gone", disabled_targets=True)
+        account = self.successResultOf(Deferred.fromCoroutine(self.checker.account(avatar_id)))
+        self.assertEqual((account.driver, account.name), ("users", "gone"))
+        self.assertEqual(self.answer("joe", disabled_targets=True), b"users:joe")
+        self.failureResultOf(Deferred.fromCoroutine(self.checker.account(b"users:gone")), AccountDisabled)
+        own = NamePassword(b"gone", b"x")
+        self.assertRaises(AccountDisabled, self.checker.requestAvatarId, own)
+        self.failureResultOf(self.checker.requestAvatarId(Proven(b"gone")), AccountDisabled)
+
+    def test_disabled_accounts_that_a_source_does_not_tell_of(self) -> None:
+        """Promise: then they stay shut."""
+        silent = OrderedChecker([Silent()], self.names, means().verifier)
+        self.failureResultOf(silent.requestAvatarId(Proven(b"gone", disabled=True)), AccountDisabled)
+        self.failureResultOf(Deferred.fromCoroutine(silent.account(b"!silent:gone")), AccountDisabled)
 
     def test_targets(self) -> None:
         """Promise: patterns say as whom; a name must fit as a whole."""

@@ -117,6 +117,18 @@ class MasterTests(MasterCase):
         self.assertEqual(self.server.event("login-failed", named="joe*admin")["master"], None)
         self.assertIn(b"+OK joe has", self.answer(b"AUTH PLAIN " + plain("Joe", "joe", USERS["joe"])))
 
+    def test_disabled_targets(self) -> None:
+        """Promise: with C{disabled_targets} a master opens the mail of a disabled account, up to RETR."""
+        self.server.stop()
+        self.server.configuration["masters"] = {**self.masters, "disabled_targets": True}
+        self.server.start()
+        wire = self.wire()
+        login = b"AUTH PLAIN " + plain("disabled", "admin", USERS["admin"])
+        self.assertIn(b"+OK disabled has 1", wire.command(login))
+        self.assertIn(b"Subject: for joe", wire.multi_line(b"RETR 1")[1])
+        wire.command(b"QUIT")
+        self.assertEqual(self.answer(b"USER disabled", b"PASS x"), b"-ERR [AUTH] account is disabled")
+
     def test_networks(self) -> None:
         """Promise: a master comes from masters.networks only."""
         for networks, answer in ((["192.0.2.0/24"], FAILED), (["127.0.0.0/8"], b"+OK joe has 1 message (23 octets)")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -37,6 +37,9 @@ class Masters(Section):
             example='"*"',
         ),
     ] = ""
+    disabled_targets: Annotated[
+        bool, key("Whether they may open the mail of disabled accounts, where the source still tells of them.")
+    ] = False
 
     @model_validator(mode="after")
     def _mean_something(self) -> Masters:
@@ -45,3 +48,7 @@ class Masters(Section):
                 if getattr(self, name) != field.default:
                     raise ValueError(f"has {name}, which means nothing without names")
         return self
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of L{tpops.cred.masters.Masters} that are keys of the section."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "separator"}

@@ -39,6 +39,7 @@ class Masters:
     @param names: the masters
     @param targets: patterns of the names as whom they may log in
     @param networks: from where they may, in CIDR notation; empty for anywhere
+    @param disabled_targets: they may open the mail of disabled accounts as well
     @raise ConfigError: when a name cannot be anybody's
     """
 
@@ -51,6 +52,7 @@ class Masters:
         names: Sequence[str],
         targets: Sequence[str] = ("*",),
         networks: Sequence[str] = (),
+        disabled_targets: bool = False,
     ) -> None:
         self._ask = ask
         self._login_names = login_names
@@ -59,6 +61,7 @@ class Masters:
         except BadCredentials as problem:
             raise ConfigError([f"masters.names has a name that nobody can have: {problem}"]) from None
         self._targets = [re.compile(fnmatch.translate(pattern)) for pattern in targets]
+        self._disabled_targets = disabled_targets
         self._networks = [ipaddress.ip_network(one) for one in networks]
 
     def requestAvatarId(self, credentials: Acting) -> Deferred[bytes]:  # type: ignore[override]  # never anonymous
@@ -88,7 +91,8 @@ class Masters:
         if not self._is_near(credentials.peer):
             raise BadCredentials(f"master user {master} may not come from this address")
         try:
-            return await _settled(self._ask(Proven(credentials.target, credentials.peer)))
+            found = Proven(credentials.target, credentials.peer, disabled=self._disabled_targets)
+            return await _settled(self._ask(found))
         except BadCredentials:
             raise BadCredentials(f"master user {master} asks for {target}, who has no account") from None
 
