@@ -174,12 +174,10 @@ class POP3Service(Service):
         if passwords.rehash:
             self._renew_hashes(means)
         checker = OrderedChecker(self._sources, login_names, verifier)
-        masters = config.masters
-        acting = Masters(checker.requestAvatarId, login_names, **masters.settings())
+        acting = Masters(checker.requestAvatarId, login_names, **config.masters.settings())
         self._oauth = self._bearer_tokens(login_names, run_in_thread)
         limiter = self._limiter()
         portal = Portal(Realm(checker, self._maildrops(run_in_thread), limiter.login_delay), [checker, acting])
-        protocol = config.protocol
         return Shared(
             portal=portal,
             limiter=limiter,
@@ -188,18 +186,7 @@ class POP3Service(Service):
             epoch=time.time,
             offers=self._offers(),
             tls_context=self._certificates(),
-            options=ServerOptions(
-                auth_tries=protocol.auth_tries,
-                login_timeout_seconds=protocol.login_timeout_seconds,
-                idle_timeout_seconds=protocol.idle_timeout_seconds,
-                session_max_seconds=protocol.session_max_seconds,
-                write_timeout_seconds=protocol.write_timeout_seconds,
-                command_octets=protocol.command_octets,
-                disconnect_octets=protocol.disconnect_octets,
-                bad_commands=protocol.bad_commands,
-                master_separator=masters.separator.encode() if masters.names else b"",
-                refuse_utf8_headers=protocol.utf8_headers == "refuse",
-            ),
+            options=self._options(),
             hostname=config.server.hostname,
             consult=self._consult,
         )
@@ -211,6 +198,21 @@ class POP3Service(Service):
             if IRenewsHashes.providedBy(source):
                 renewing = Rehash(source, wanted.rehash, wanted.rehash_plain, means.run_in_thread, means.seconds)
                 source.right_password = renewing.right_password
+
+    def _options(self) -> ServerOptions:
+        protocol = self.config.protocol
+        return ServerOptions(
+            auth_tries=protocol.auth_tries,
+            login_timeout_seconds=protocol.login_timeout_seconds,
+            idle_timeout_seconds=protocol.idle_timeout_seconds,
+            session_max_seconds=protocol.session_max_seconds,
+            write_timeout_seconds=protocol.write_timeout_seconds,
+            command_octets=protocol.command_octets,
+            disconnect_octets=protocol.disconnect_octets,
+            bad_commands=protocol.bad_commands,
+            master_separator=self.config.masters.separator.encode(),
+            refuse_utf8_headers=protocol.utf8_headers == "refuse",
+        )
 
     def _bearer_tokens(self, login_names: names.LoginNames, run_in_thread: Any) -> Any:
         """Who answers the questions of OAUTHBEARER and XOAUTH2, None where they are not wanted."""

@@ -16,70 +16,63 @@ import time
 from functools import partial
 from typing import Any
 
+import attrs
+
 from tpops.cred.claims import Rules, TokenRefused, Verifier
 from tpops.cred.hashes import RunInThread
 from tpops.cred.introspection import Introspection
 from tpops.cred.names import LoginNames
 from tpops.cred.signed_tokens import SignedTokens
-from tpops.cred.token_keys import KeysAtAddress, KeysInFile, parse_octets
+from tpops.cred.token_keys import Keys, KeysAtAddress, KeysInFile, parse_octets
 from tpops.cred.web import Web, credentials, trust
 from tpops.errors import BadCredentials, ConfigError, LookupUnavailable
 from tpops.protocol.oauth import TokenAnswer, TokenQuestion
 
 
+@attrs.frozen(kw_only=True)
+class Settings:
+    """The keys of [oauth] that are about tokens."""
+
+    jwks_file: str
+    jwks_url: str
+    introspection_url: str
+    client_id: str
+    client_secret: str = attrs.field(repr=False)
+    client_secret_file: str
+    ca_file: str
+    issuer: str
+    audience: tuple[str, ...]
+    algorithms: tuple[str, ...]
+    scopes: tuple[str, ...]
+    name_claim: str
+    timeout_seconds: float
+    leeway_seconds: float
+    refetch_seconds: float
+    cache_ttl_seconds: float
+
+
 class OAuth:
     """
-    See the module.  The keyword arguments other than these are the keys of [oauth] in the configuration.
+    See the module.
 
     @param names: makes names canonical
     @param reactor: for requests
     @param run_in_thread: for big files
+    @param keys: L{Settings}, by name
     @raise ConfigError: when a file that is named cannot be used
     """
 
-    def __init__(
-        self,
-        names: LoginNames,
-        reactor: Any,
-        run_in_thread: RunInThread,
-        *,
-        jwks_file: str,
-        jwks_url: str,
-        introspection_url: str,
-        client_id: str,
-        client_secret: str,
-        client_secret_file: str,
-        ca_file: str,
-        issuer: str,
-        audience: tuple[str, ...],
-        algorithms: tuple[str, ...],
-        scopes: tuple[str, ...],
-        name_claim: str,
-        timeout_seconds: float,
-        leeway_seconds: float,
-        refetch_seconds: float,
-        cache_ttl_seconds: float,
-    ) -> None:
+    def __init__(self, names: LoginNames, reactor: Any, run_in_thread: RunInThread, **keys: Any) -> None:
+        settings = Settings(**keys)
         self._names = names
-        web = Web(reactor, ca_file, timeout_seconds)
-        self._verifier: Verifier
-        if introspection_url:
-            secret = _secret(client_secret_file) if client_secret_file else client_secret
-            authorization = credentials(client_id, secret) if client_id else ""
-            ask = partial(web.json, introspection_url, authorization=authorization)
-            self._verifier = Introspection(ask, time.time, cache_ttl_seconds)
-        elif jwks_url:
-            fetch = partial(web.json, jwks_url)
-            self._verifier = SignedTokens(KeysAtAddress(fetch, reactor.seconds, refetch_seconds), algorithms)
-        else:
-            self._verifier = SignedTokens(KeysInFile(jwks_file, run_in_thread, reactor.seconds), algorithms)
+        self._verifier = _verifier(settings, reactor, run_in_thread)
         self._rules = Rules(
-            issuer=issuer,
-            audience=audience,
-            scopes=scopes,
-            name_claim=name_claim,
-            must_expire=not introspection_url,
-            leeway_seconds=leeway_seconds,
+            issuer=settings.issuer,
+            audience=settings.audience,
+            scopes=settings.scopes,
+            name_claim=settings.name_claim,
+            must_expire=not settings.introspection_url,
+            leeway_seconds=settings.leeway_seconds,
         )
 
     async def answer(self, question: TokenQuestion) -> TokenAnswer:
@@ -102,6 +95,22 @@ class OAuth:
     def stop(self) -> None:
         """The server ends."""
         self._verifier.stop()
+
+
+def _verifier(settings: Settings, reactor: Any, run_in_thread: RunInThread) -> Verifier:
+    """Who tells what a token says."""
+    web = Web(reactor, settings.ca_file, settings.timeout_seconds)
+    if settings.introspection_url:
+        secret = _secret(settings.client_secret_file) if settings.client_secret_file else settings.client_secret
+        authorization = credentials(settings.client_id, secret) if settings.client_id else ""
+        ask = partial(web.json, settings.introspection_url, authorization=authorization)
+        return Introspection(ask, time.time, settings.cache_ttl_seconds)
+    if settings.jwks_url:
+        fetch = partial(web.json, settings.jwks_url)
+        found: Keys = KeysAtAddress(fetch, reactor.seconds, settings.refetch_seconds)
+    else:
+        found = KeysInFile(settings.jwks_file, run_in_thread, reactor.seconds)
+    return SignedTokens(found, settings.algorithms)
 
 
 def problems(jwks_file: str, client_secret_file: str, ca_file: str) -> list[str]:
