@@ -26,6 +26,15 @@ class IProven(ICredentials):
     peer: Peer | None = Attribute("the far end")
 
 
+class IActing(ICredentials):
+    """Name and password of somebody who wants to act for another."""
+
+    username: bytes = Attribute("whose password it is")
+    password: bytes = Attribute("the password")
+    target: bytes = Attribute("for whom he wants to act")
+    peer: Peer | None = Attribute("the far end")
+
+
 @implementer(IUsernamePassword)
 @attrs.frozen
 class NamePassword:
@@ -93,8 +102,21 @@ class Proven:
     See L{IProven}.
 
     @ivar source: name of the accounts source whose secret proved it, "" for the first that knows the name
+    @ivar disabled: the account may be a disabled one
     """
 
     username: bytes
     peer: Peer | None = None
     source: str = ""
+    disabled: bool = False
+
+
+@implementer(IActing)
+@attrs.frozen
+class Acting:
+    """See L{IActing}."""
+
+    username: bytes
+    password: bytes = attrs.field(repr=False)
+    target: bytes
+    peer: Peer | None = None

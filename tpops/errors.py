@@ -7,6 +7,7 @@ The errors of tpops, one tree.
     |  |- WrongState            not now (RFC 1939 section 3)
     |  |- NoSuchMessage         no message with that number
     |  |- MessageDeleted        the message is marked as deleted
+    |  |- AuthenticationFailed [AUTH]  the end of an exchange whose failure was counted before
     |  `- NeedsUTF8 [UTF8]      RFC 6856 section 6
     |- LoginError
     |  |- BadCredentials [AUTH]     unknown user and wrong password alike
@@ -35,6 +36,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from twisted.cred.error import UnauthorizedLogin
+
+from tpops.model import Account
 
 
 class TpopsError(Exception):
@@ -77,6 +80,13 @@ class MessageDeleted(CommandError):
     """The message is marked as deleted in this session."""
 
     public = "message is marked as deleted"
+
+
+class AuthenticationFailed(CommandError):
+    """The client has answered the news that its proof is wrong; the failure itself was told and counted before."""
+
+    code = "AUTH"
+    public = "authentication failed"
 
 
 class NeedsUTF8(CommandError):
@@ -132,10 +142,18 @@ class TooSoon(LoginRefused):
 
 
 class AccountDisabled(LoginRefused):
-    """The account is locked or expired."""
+    """
+    The account is locked or expired.
+
+    @ivar account: the account, for those who may open its mail all the same; None where the source does not tell
+    """
 
     code = "AUTH"
     public = "account is disabled"
+
+    def __init__(self, why: str = "", account: Account | None = None) -> None:
+        super().__init__(why)
+        self.account = account
 
 
 class StorageError(TpopsError):

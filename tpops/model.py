@@ -63,6 +63,7 @@ class Session:
     @ivar connected_at: seconds since the epoch
     @ivar ended_at: seconds since the epoch, 0 while the session runs
     @ivar named: the name that the client gave last, as he gave it, or None
+    @ivar master: the name with whose password the client logs in as another, as he gave it, or None
     @ivar user: canonical name, once logged in
     @ivar driver: name of the accounts source that said yes
     @ivar messages_at_login: messages in the maildrop
@@ -71,14 +72,15 @@ class Session:
     @ivar octets_left: their octets
     @ivar tls: version and cipher of TLS, "" without
     @ivar reason: why the session ended, one of: quit, client closed, idle, login timeout, session limit,
-        write stalled, line too long, authentication failed, too many errors, TLS handshake failed, refused,
-        server shutdown, error
+        write stalled, line too long, authentication failed, plaintext refused, too many errors,
+        TLS handshake failed, refused, server shutdown, error
     """
 
     peer: Peer
     connected_at: float
     ended_at: float = 0.0
     named: bytes | None = None
+    master: bytes | None = None
     user: str | None = None
     driver: str | None = None
     messages_at_login: int = 0

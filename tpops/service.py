@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from tpops.config.schema import Config
 from tpops.cred import drivers, names
 from tpops.cred.hashes import Verifier
+from tpops.cred.masters import Masters
 from tpops.cred.ordered import OrderedChecker
 from tpops.cred.realm import Realm
 from tpops.cred.rehash import Rehash
@@ -47,12 +48,13 @@ from tpops.policy.limits import Limits
 from tpops.policy.penalties import Penalties
 from tpops.process import privileges
 from tpops.protocol.capabilities import Offer
+from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
 from tpops.protocol.sasl import CramMD5, LoginExchange, Mechanisms, Plain
 from tpops.server.certificates import Certificates
 from tpops.server.listeners import Listener, listen, where
 from tpops.server.offers import Offers
 from tpops.server.options import ServerOptions
-from tpops.server.shared import Shared
+from tpops.server.shared import Shared, no_answers
 
 _log = Logger()
 
@@ -151,6 +153,8 @@ class POP3Service(Service):
             stopped = source.stop()
             if stopped is not None:
                 await stopped
+        if self._oauth is not None:
+            self._oauth.stop()
         self._bus.close()
         for log in self._logs:
             log.close()
@@ -170,9 +174,10 @@ class POP3Service(Service):
         if passwords.rehash:
             self._renew_hashes(means)
         checker = OrderedChecker(self._sources, login_names, verifier)
+        acting = Masters(checker.requestAvatarId, login_names, **config.masters.settings())
+        self._oauth = self._bearer_tokens(login_names, run_in_thread)
         limiter = self._limiter()
-        portal = Portal(Realm(checker, self._maildrops(run_in_thread), limiter.login_delay), [checker])
-        protocol = config.protocol
+        portal = Portal(Realm(checker, self._maildrops(run_in_thread), limiter.login_delay), [checker, acting])
         return Shared(
             portal=portal,
             limiter=limiter,
@@ -181,18 +186,9 @@ class POP3Service(Service):
             epoch=time.time,
             offers=self._offers(),
             tls_context=self._certificates(),
-            options=ServerOptions(
-                auth_tries=protocol.auth_tries,
-                login_timeout_seconds=protocol.login_timeout_seconds,
-                idle_timeout_seconds=protocol.idle_timeout_seconds,
-                session_max_seconds=protocol.session_max_seconds,
-                write_timeout_seconds=protocol.write_timeout_seconds,
-                command_octets=protocol.command_octets,
-                disconnect_octets=protocol.disconnect_octets,
-                bad_commands=protocol.bad_commands,
-                refuse_utf8_headers=protocol.utf8_headers == "refuse",
-            ),
+            options=self._options(),
             hostname=config.server.hostname,
+            consult=self._consult,
         )
 
     def _renew_hashes(self, means: Means) -> None:
@@ -202,6 +198,34 @@ class POP3Service(Service):
             if IRenewsHashes.providedBy(source):
                 renewing = Rehash(source, wanted.rehash, wanted.rehash_plain, means.run_in_thread, means.seconds)
                 source.right_password = renewing.right_password
+
+    def _options(self) -> ServerOptions:
+        protocol = self.config.protocol
+        return ServerOptions(
+            auth_tries=protocol.auth_tries,
+            login_timeout_seconds=protocol.login_timeout_seconds,
+            idle_timeout_seconds=protocol.idle_timeout_seconds,
+            session_max_seconds=protocol.session_max_seconds,
+            write_timeout_seconds=protocol.write_timeout_seconds,
+            command_octets=protocol.command_octets,
+            disconnect_octets=protocol.disconnect_octets,
+            bad_commands=protocol.bad_commands,
+            master_separator=self.config.masters.separator.encode(),
+            refuse_utf8_headers=protocol.utf8_headers == "refuse",
+        )
+
+    def _bearer_tokens(self, login_names: names.LoginNames, run_in_thread: Any) -> Any:
+        """Who answers the questions of OAUTHBEARER and XOAUTH2, None where they are not wanted."""
+        if not self.config.oauth.used:
+            return None
+        oauth = drivers.load("tpops.cred.oauth", "OAuth", "oauth", "[oauth]")
+        return oauth(login_names, self._reactor, run_in_thread, **self.config.oauth.settings())
+
+    async def _consult(self, question: object) -> object:
+        """See L{Shared.consult}."""
+        if isinstance(question, TokenQuestion) and self._oauth is not None:
+            return await self._oauth.answer(question)
+        return await no_answers(question)
 
     def _offers(self, proven: frozenset[str] = frozenset()) -> Offers:
         """
@@ -213,6 +237,9 @@ class POP3Service(Service):
         mechanisms: Mechanisms = {b"PLAIN": Plain, b"LOGIN": LoginExchange}
         if "CRAM-MD5" in proven:
             mechanisms[b"CRAM-MD5"] = lambda: CramMD5(self._shared.stamp())
+        if self.config.oauth.used:
+            advice = Advice(" ".join(self.config.oauth.scopes), self.config.oauth.openid_configuration)
+            mechanisms |= {b"OAUTHBEARER": partial(OAuthBearer, advice), b"XOAUTH2": partial(XOAuth2, advice)}
         base = Offer(
             apop="APOP" in proven,
             greeting=protocol.greeting,
@@ -221,7 +248,7 @@ class POP3Service(Service):
             login_delay=round(self.config.limits.login_delay_seconds),
             implementation=implementation(),
         )
-        return Offers(base, protocol.plaintext, protocol.plaintext_networks)
+        return Offers(base, protocol.plaintext, protocol.plaintext_networks, apop_only=protocol.apop_only)
 
     def _certificates(self) -> Certificates | None:
         tls = self.config.tls

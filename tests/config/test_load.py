@@ -117,6 +117,9 @@ class GoodTests(LoadCase):
             self.assertIn(word, warning)
         self.assertEqual(self.load('[server]\nuser = "mail"\n', uid=0).warnings, ())
         self.assertEqual(load(self.path).warnings, ())
+        self.assertEqual(self.load("[protocol]\napop_only = true\n").warnings, ())
+        (warning,) = self.load('[protocol]\napop_only = true\ndigests = "never"\n').warnings
+        self.assertIn("lets nobody log in without TLS", warning)
 
     def test_warns_of_rehashing_that_changes_nothing(self) -> None:
         """No source that is written, and the second key without the first."""

@@ -69,6 +69,11 @@ class AccessLogTests(SynchronousTestCase):
             "192.0.2.7 2025/03/09 15:41:12 2025/03/09 15:42:12 joe@example.org 12 34567 3 890\n",
         )
 
+    def test_line_of_a_master_user(self) -> None:
+        """Promise: both names, also when the login failed; the master's is escaped as well."""
+        self.assertIn(" joe*adm\\x20in ", self.line(session(named=b"joe", user="joe", master=b"adm in")))
+        self.assertIn(" (joe*admin) ", self.line(session(named=b"joe", master=b"admin")))
+
     def test_line_of_somebody_who_was_only_named(self) -> None:
         """Promise: without a login the name is in parentheses and the numbers are 0."""
         self.assertEqual(

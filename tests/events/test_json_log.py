@@ -59,6 +59,7 @@ class JSONLogTests(SynchronousTestCase):
                 "event": "connect",
                 **COMMON,
                 "named": None,
+                "master": None,
                 "user": None,
                 "driver": None,
                 "detail": "",
@@ -69,6 +70,11 @@ class JSONLogTests(SynchronousTestCase):
         """Promise: the name that was tried is there, with the reason."""
         read = self.written(Event("login-failed", MOMENT, session(named="jörg\n".encode()), "wrong password"))
         self.assertEqual((read["named"], read["user"], read["detail"]), ("jörg\n", None, "wrong password"))
+
+    def test_master_user(self) -> None:
+        """Promise: who logs in as another is there beside him."""
+        read = self.written(Event("login", MOMENT, session(named=b"joe", user="joe", master=b"admin")))
+        self.assertEqual((read["named"], read["user"], read["master"]), ("joe", "joe", "admin"))
 
     def test_line_of_a_disconnect(self) -> None:
         """Promise: the last line of a session says why it ended and what was done."""
@@ -94,6 +100,7 @@ class JSONLogTests(SynchronousTestCase):
                 "event": "disconnect",
                 **COMMON,
                 "named": "joe",
+                "master": None,
                 "user": "joe@example.org",
                 "driver": "main",
                 "detail": "",

@@ -24,7 +24,7 @@ class ProcessLogTests(SynchronousTestCase):
     def test_is_told_of_problems_or_of_everything(self) -> None:
         """Successful sessions cost nothing unless they are asked for."""
         verifyObject(IEventSink, ProcessLog(False))
-        self.assertEqual(ProcessLog(False).wants, PROBLEMS)
+        self.assertEqual(ProcessLog(False).wants, PROBLEMS | {"login"})
         self.assertEqual(ProcessLog(True).wants, KINDS)
 
     def test_refusals_are_shown_with_their_reason(self) -> None:
@@ -37,6 +37,17 @@ class ProcessLogTests(SynchronousTestCase):
         session.user = "joe@example.org"
         text, level = self.entry("login", session)
         self.assertEqual((text, level), ("login: session a1, 192.0.2.7, user joe@example.org: -", LogLevel.debug))
+
+    def test_master_users_are_shown(self) -> None:
+        """Promise: who logs in as another is always logged, other logins are not."""
+        session = Session(Peer("192.0.2.7", session="a1"), 0.0, named=b"joe", user="joe")
+        with capturedLogs() as entries:
+            ProcessLog(False).notify(Event("login", 0.0, session))
+            session.master = b"adm in"
+            ProcessLog(False).notify(Event("login", 0.0, session))
+        self.assertEqual(
+            [formatEvent(entry) for entry in entries], [r"login: session a1, 192.0.2.7, user joe*adm\x20in: -"]
+        )
 
     def test_names_cannot_forge_lines(self) -> None:
         """Control characters of a name are escaped; no name is no name."""

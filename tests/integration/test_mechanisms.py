@@ -51,6 +51,12 @@ class CurlTests(MechanismCase):
         """RFC 2195: the password is not sent, and the server knows it all the same."""
         self.check("CRAM-MD5")
 
+    def test_apop(self) -> None:
+        """RFC 1939 section 7."""
+        self.assertEqual(self.curl("+APOP"), corpus.wire(self.messages["lf"]))
+        self.curl("+APOP", password="wrong", statuses=(67,))
+        self.check_refused(logins=1)
+
 
 class MpopTests(MechanismCase):
     """mpop."""

@@ -49,9 +49,13 @@ class PlainTests(SynchronousTestCase):
         """RFC 4616 §2: acting for oneself is no special case."""
         self.assertEqual(Plain().respond(b"joe\0joe\0x"), Login(b"joe", b"x"))
 
+    def test_another_name_as_authorization_identity(self) -> None:
+        """RFC 4616 §2: the name for whom the client wants to act goes with the login; the server judges."""
+        self.assertEqual(Plain().respond(b"ann\0joe\0x"), Login(b"joe", b"x", b"ann"))
+
     def test_malformed_responses_are_refused(self) -> None:
-        """Missing parts, empty name or password, another's name."""
-        for response in (b"", b"joe", b"\0joe", b"\0\0x", b"\0joe\0", b"\0a\0b\0c", b"other\0joe\0x"):
+        """Missing parts, too many, empty name or password."""
+        for response in (b"", b"joe", b"\0joe", b"\0\0x", b"\0joe\0", b"\0a\0b\0c"):
             self.assertRaises(BadCommand, Plain().respond, response)
 
     def test_password_is_not_in_the_representation(self) -> None:

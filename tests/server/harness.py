@@ -151,6 +151,7 @@ class Harness:
         tls: str = OFF,
         plaintext: str = ALWAYS,
         networks: tuple[str, ...] = (),
+        apop_only: bool = False,
         **options: Any,
     ) -> None:
         self.clock = Clock()
@@ -173,7 +174,7 @@ class Harness:
             events=self.events,
             clock=self.clock,
             epoch=self.clock.seconds,
-            offers=Offers(offer, plaintext, networks),
+            offers=Offers(offer, plaintext, networks, apop_only=apop_only),
             options=ServerOptions(**options),
             hostname="host.example",
         )

@@ -54,6 +54,24 @@ class PolicyTests(SynchronousTestCase):
         offer = Offers(BASE, NETWORKS, []).at_first(FAR, OFF)
         self.assertEqual((offer.plaintext, offer.apop, list(offer.mechanisms)), (False, True, [b"CRAM-MD5"]))
 
+    def test_apop_only_takes_no_password_without_tls(self) -> None:
+        """Promise: whatever C{plaintext} says; with TLS all is as C{plaintext} says."""
+        for policy in (ALWAYS, NETWORKS, TLS, NEVER):
+            offers = Offers(BASE, policy, ["192.0.2.0/24"], apop_only=True)
+            for mode in (OFF, OPTIONAL):
+                offer = offers.at_first(NEAR, mode)
+                self.assertEqual((offer.plaintext, offer.apop, list(offer.mechanisms)), (False, True, [b"CRAM-MD5"]))
+                self.assertTrue(offer.apop_only)
+            for offer in (offers.with_tls(), offers.at_first(FAR, IMPLICIT)):
+                self.assertEqual((offer.plaintext, offer.apop_only), (policy != NEVER, False), policy)
+                self.assertEqual(b"PLAIN" in offer.mechanisms, policy != NEVER)
+
+    def test_bearer_tokens_count_as_passwords(self) -> None:
+        """RFC 7628 section 4: whoever reads a token has it."""
+        base = Offer(mechanisms={b"OAUTHBEARER": Plain, b"XOAUTH2": Plain})
+        self.assertEqual(Offers(base, NETWORKS, []).at_first(FAR, OPTIONAL).mechanisms, {})
+        self.assertEqual(list(Offers(base, TLS, []).with_tls().mechanisms), [b"OAUTHBEARER", b"XOAUTH2"])
+
     def test_addresses_of_all_kinds(self) -> None:
         """Promise: IPv6, IPv4 inside IPv6, scopes and UNIX sockets count as what they are."""
         offers = Offers(BASE, NETWORKS, ["127.0.0.0/8", "::1/128", "fe80::/10"])
@@ -80,6 +98,23 @@ class ConnectionTests(SynchronousTestCase):
         self.assertNotIn(b"PLAIN", capabilities)
         self.assertTrue(client.say(b"USER joe\r\n").startswith(b"-ERR USER and PASS are not available"))
         self.assertTrue(client.say(b"AUTH PLAIN\r\n").startswith(b"-ERR"))
+
+    def test_apop_only_sends_away_who_begins_with_user(self) -> None:
+        """tpop3d's apop-only: the connection is closed before a password can come; what comes is not looked at."""
+        harness = Harness(offer=Offer(apop=True, mechanisms={b"PLAIN": Plain}), apop_only=True)
+        for said in (b"USER joe\r\n", LOGIN, b"PASS secret\r\n", b"USER\r\n"):
+            client = harness.connect()
+            self.assertNotIn(b"USER\r\n", client.say(b"CAPA\r\n"))
+            answer = client.say(said)
+            self.assertEqual((answer[:36], answer.count(b"\n")), (b"-ERR passwords are not taken without", 1))
+            self.assertTrue(client.closed)
+            client.vanish()
+            self.assertEqual(client.server.session.reason, "plaintext refused")
+        self.assertEqual(harness.events.kinds.count("limit"), 4)
+        self.assertNotIn("login-failed", harness.events.kinds)
+        client = harness.connect()
+        self.assertEqual(client.say(b"AUTH PLAIN\r\n"), b"-ERR SASL mechanism not available\r\n")
+        self.assertFalse(client.closed)
 
     def test_apop_timestamp_does_not_survive_stls(self) -> None:
         """RFC 2595 §4: what was said in the clear may have been said by somebody else."""

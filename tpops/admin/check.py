@@ -19,8 +19,9 @@ from tpops.admin import sources, tls_files
 from tpops.admin.context import configuration
 from tpops.admin.rights import RunsAs, runs_as
 from tpops.config.schema import Config
+from tpops.cred import drivers
 from tpops.cred.source import Source
-from tpops.errors import LookupUnavailable, MaildropBroken
+from tpops.errors import ConfigError, LookupUnavailable, MaildropBroken
 from tpops.interfaces import IAccountAdmin
 from tpops.mailbox import locations
 
@@ -69,6 +70,8 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
         for path in source.paths:
             yield from _right_problems(source, path, who)
         yield from _location_problems(config, source)
+    if config.oauth.used:
+        yield from _oauth_problems(config, who)
     for key, path in (("log.access_log", config.log.access_log), ("log.json_log", config.log.json_log)):
         if path:
             yield from _log_problems(key, path, who)
@@ -97,6 +100,20 @@ def _location_problems(config: Config, source: Source) -> Iterator[str]:
                 yield f"accounts source {source.name}: {error}"
     if bad > _NAMED_ACCOUNTS:
         yield f"accounts source {source.name}: {bad - _NAMED_ACCOUNTS} more accounts without a usable mail location"
+
+
+def _oauth_problems(config: Config, who: RunsAs) -> Iterator[str]:
+    """What is wrong with the files that tokens are verified with."""
+    oauth = config.oauth
+    try:
+        found = drivers.load("tpops.cred.oauth", "problems", "oauth", "[oauth]")(
+            oauth.jwks_file, oauth.client_secret_file, oauth.ca_file
+        )
+    except ConfigError as error:
+        found = error.problems
+    yield from (f"oauth: {problem}" for problem in found)
+    if not found and oauth.jwks_file and not who.may(oauth.jwks_file, os.R_OK):
+        yield f"oauth: the server's user may not read {oauth.jwks_file}"
 
 
 def _log_problems(key: str, path: str, who: RunsAs) -> Iterator[str]:

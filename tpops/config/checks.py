@@ -14,6 +14,7 @@ import difflib
 import ipaddress
 import os
 import re
+from urllib.parse import urlsplit
 
 from pydantic import ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -170,4 +171,41 @@ def not_empty(value: str) -> str:
     """Some text."""
     if not value:
         raise ValueError("must not be empty")
+    return value
+
+
+def web_address(value: str) -> str:
+    """An address for HTTPS; HTTP stays on this machine."""
+    if not value:
+        return value
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host or parts.scheme not in ("http", "https") or not value.isascii() or re.search(r"[\x00-\x20#@]", value):
+        raise ValueError('must be a web address such as "https://login.example.org/keys"')
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError("must begin with https://, since http:// is safe on this machine only")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def printable(value: str) -> str:
+    """Printable ASCII."""
+    if not value.isprintable() or not value.isascii():
+        raise ValueError("must consist of printable ASCII characters")
+    return value
+
+
+def master_separator(value: str) -> str:
+    """A sign between two login names."""
+    if value and (len(value) != 1 or not 0x21 <= ord(value) <= 0x7E or value.isalnum() or value in "/.@"):
+        raise ValueError('must be one punctuation sign such as "*"')
     return value

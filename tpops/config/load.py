@@ -190,6 +190,8 @@ def _warnings(config: Config, uid: int) -> Iterator[str]:
     idle = config.protocol.idle_timeout_seconds
     if idle < RFC_IDLE_SECONDS:
         yield f"protocol.idle_timeout_seconds is {idle:g}; RFC 1939 section 3 asks for at least {RFC_IDLE_SECONDS}"
+    if config.protocol.apop_only and config.protocol.digests == "never":
+        yield 'protocol.apop_only with digests = "never" lets nobody log in without TLS'
     if config.maildir.sizes != "exact":
         yield f'maildir.sizes is "{config.maildir.sizes}"; sizes that clients see are not exact as RFC 1939 asks'
     if config.passwords.rehash and not any(one.driver in RENEWING_DRIVERS for one in config.accounts):

@@ -18,6 +18,8 @@ from tpops.config import checks
 from tpops.config.accounts.files import SQLite
 from tpops.config.accounts.union import AnyAccounts
 from tpops.config.mailboxes import Mail, Maildir, Mbox
+from tpops.config.masters import Masters
+from tpops.config.oauth import OAuth
 from tpops.config.section import Network, PathText, Section, key, machine_name
 
 #: Where the state lies when nobody says otherwise.
@@ -128,6 +130,13 @@ class Protocol(Section):
         Field(strict=False),
         key("Networks (CIDR) whose clients need no TLS.", example='["127.0.0.0/8", "::1/128", "192.0.2.0/24"]'),
     ] = ("127.0.0.0/8", "::1/128")
+    apop_only: Annotated[
+        bool,
+        key(
+            "Without TLS take no password from anybody, whatever `plaintext` says, and close the connection of who "
+            "sends USER, before he can send PASS; APOP and mechanisms that do not send the password stay."
+        ),
+    ] = False
     auth_tries: Annotated[int, key("Failed logins on one connection until it is closed.", ge=1)] = 3
     auth_delay_seconds: Annotated[
         float, key("How long a failed login takes, seen by the client; doubled by each that follows.", ge=0, le=60)
@@ -285,6 +294,8 @@ class Config(Section):
         default_factory=_default_accounts
     )
     passwords: Passwords = Passwords()
+    masters: Masters = Masters()
+    oauth: OAuth = OAuth()
     mail: Mail = Mail()
     maildir: Maildir = Maildir()
     mbox: Mbox = Mbox()
@@ -310,6 +321,14 @@ class Config(Section):
     @classmethod
     def _sources_differ(cls, value: tuple[AnyAccounts, ...]) -> tuple[AnyAccounts, ...]:
         _no_duplicates([source.name for source in value], "names a source twice:")
+        return value
+
+    @field_validator("masters")
+    @classmethod
+    def _separators_differ(cls, value: Masters, info: ValidationInfo) -> Masters:
+        names = info.data.get("names")
+        if value.separator and isinstance(names, Names) and value.separator in names.separators:
+            raise ValueError(f"has the separator {value.separator}, which is one of names.separators")
         return value
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 from tpops.cred.source import Means, Source
 from tpops.errors import ConfigError
@@ -41,14 +42,24 @@ def make(kind: str, name: str, settings: Mapping[str, object], means: Means) -> 
     @raise ConfigError: when a library that it needs is not installed, or the settings cannot be used
     """
     module, class_name, extra = _KINDS[kind]
+    driver = load(module, class_name, extra, f'accounts source {name}: driver "{kind}"')
+    made: Source = driver(name=name, means=means, **settings)
+    return made
+
+
+def load(module: str, class_name: str, extra: str, what: str) -> Any:
+    """
+    A class whose library not everybody has.
+
+    @param what: who needs it, for the operator
+    @raise ConfigError: when a library that it needs is not installed
+    """
     try:
-        driver = getattr(import_module(module), class_name)
+        return getattr(import_module(module), class_name)
     except ImportError as problem:
         if not extra:
             raise
-        raise ConfigError([missing(f'accounts source {name}: driver "{kind}"', extra, problem)]) from problem
-    made: Source = driver(name=name, means=means, **settings)
-    return made
+        raise ConfigError([missing(what, extra, problem)]) from problem
 
 
 def missing(what: str, extra: str, problem: ImportError) -> str:

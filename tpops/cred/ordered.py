@@ -26,7 +26,7 @@ from tpops.coroutines import run
 from tpops.cred.hashes import Verifier
 from tpops.cred.names import LoginNames
 from tpops.credentials import APOPCredentials, CRAMMD5Credentials, IProven, NamePassword
-from tpops.errors import BadCredentials, LoginError, LookupUnavailable, UnknownUser
+from tpops.errors import AccountDisabled, BadCredentials, LoginError, LookupUnavailable, UnknownUser
 from tpops.model import Account
 
 #: What a source may answer: the avatar id, at once or later.
@@ -36,6 +36,9 @@ Answer = bytes | Awaitable[bytes]
 #: What a client may prove himself with.
 Credentials = IUsernamePassword | IUsernameHashedPassword
 
+
+#: Begins the avatar id of a disabled account that may be opened all the same; no source has it in its name.
+_DISABLED = "!"
 
 #: Digests that are handed on as they are, under the canonical name.
 _DIGESTS = (APOPCredentials, CRAMMD5Credentials)
@@ -112,7 +115,7 @@ class OrderedChecker:
         """
         name = self._names.canonical(credentials.username)
         if IProven.providedBy(credentials):
-            return run(self._find(name, getattr(credentials, "source", "")))
+            return run(self._find(name, getattr(credentials, "source", ""), getattr(credentials, "disabled", False)))
         handed = _under(name.encode(), credentials)
         reason = ""
         for position, driver in enumerate(self._drivers, start=1):
@@ -135,13 +138,19 @@ class OrderedChecker:
         @raise UnknownUser: when it has gone meanwhile
         @raise LookupUnavailable: when its source cannot say
         """
-        source, _, name = avatar_id.decode("utf-8").partition(":")
+        text = avatar_id.decode("utf-8")
+        source, _, name = text.removeprefix(_DISABLED).partition(":")
         driver = self._by_name.get(source)
         if driver is None:
             raise LookupUnavailable(f"there is no accounts source {source!r}")
-        return await driver.account(name)
+        try:
+            return await driver.account(name)
+        except AccountDisabled as refused:
+            if refused.account is None or not text.startswith(_DISABLED):
+                raise
+            return refused.account
 
-    async def _find(self, name: str, source: str) -> bytes:
+    async def _find(self, name: str, source: str, disabled: bool) -> bytes:
         """The first account of a name that needs no password any more; of one source where that is named."""
         for driver in self._drivers:
             if source and driver.name != source:
@@ -150,6 +159,10 @@ class OrderedChecker:
                 found = await driver.account(name)
             except UnknownUser:
                 continue
+            except AccountDisabled as refused:
+                if refused.account is None or not disabled:
+                    raise
+                return f"{_DISABLED}{refused.account.driver}:{refused.account.name}".encode()
             return f"{found.driver}:{found.name}".encode()
         raise BadCredentials("unknown user")
 

@@ -345,5 +345,5 @@ def _matches(
 
 def _enabled(record: Record) -> Record:
     if not record.enabled:
-        raise AccountDisabled(f"{record.why_disabled} (accounts source {record.account.driver})")
+        raise AccountDisabled(f"{record.why_disabled} (accounts source {record.account.driver})", record.account)
     return record

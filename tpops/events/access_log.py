@@ -3,9 +3,9 @@ The access log, in the format of TPOPS: one line at the end of every connection.
 
     IP YYYY/MM/DD HH:MM:SS YYYY/MM/DD HH:MM:SS WHO n0 size0 n1 size1
 
-Purpose: the times of connecting and disconnecting (local time); WHO is the user, C{(name)} when the
-client gave a name and did not log in, C{()} when it gave none; messages and octets at login, and what is
-left after the session's deletions.
+Purpose: the times of connecting and disconnecting (local time); WHO is the user, C{user*master} when a master user
+logged in as him, C{(name)} when the client gave a name and did not log in, C{()} when it gave none; messages and
+octets at login, and what is left after the session's deletions.
 Known deviation from TPOPS: names are escaped (L{tpops.events.text}), so nobody can forge a line.
 """
 
@@ -60,6 +60,7 @@ class AccessLog:
 
 def _who(session: Session) -> str:
     """The user, or the name that was given in parentheses."""
+    master = "" if session.master is None else f"*{one_field(session.master)}"
     if session.user is not None:
-        return one_field(session.user)
-    return f"({one_field(session.named or b'')})"
+        return one_field(session.user) + master
+    return f"({one_field(session.named or b'')}{master})"

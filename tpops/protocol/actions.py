@@ -14,10 +14,15 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Verify name and password, then open the maildrop."""
+    """
+    Verify name and password, then open the maildrop.
+
+    @ivar authorization: whose maildrop, where it is not that of the name (RFC 4616 section 2), else b""
+    """
 
     name: bytes
     password: bytes = field(repr=False)
+    authorization: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +62,13 @@ class LoginRejected:
     A SASL exchange has found that the proof is wrong: a failed login.
 
     @ivar why: for the log
+    @ivar challenge: what the client is told, and may answer, before the exchange ends; None where it ends at once
     """
 
     name: bytes
     proof: bytes = field(repr=False)
     why: str = "wrong password"
+    challenge: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ class Consult:
     """
     A SASL exchange needs something that only the server can find out.
 
-    @ivar question: a value whose type says what is asked
+    @ivar question: a value whose type says what is asked; its C{name}, where it has one, is who wants to log in
     @ivar resume: takes the answer and gives what is done next; raises CommandError where the exchange cannot go on
     """
 
@@ -105,9 +112,14 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Answer, then close."""
+    """
+    Answer, then close.
+
+    @ivar reason: see L{tpops.model.Session.reason}
+    """
 
     reply: bytes
+    reason: str = "quit"
 
 
 #: What begins a login.

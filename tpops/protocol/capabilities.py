@@ -24,6 +24,7 @@ class Offer:
     @ivar greeting: text of the first line
     @ivar plaintext: USER and PASS are possible
     @ivar apop: APOP is possible
+    @ivar apop_only: whoever tries USER or PASS where they are not possible is sent away
     @ivar stls: TLS can be started
     @ivar mechanisms: SASL mechanisms by name
     @ivar last: LAST is on
@@ -34,6 +35,7 @@ class Offer:
     greeting: str = "tpops ready"
     plaintext: bool = True
     apop: bool = False
+    apop_only: bool = False
     stls: bool = False
     mechanisms: Mechanisms = field(default_factory=dict)
     last: bool = False

@@ -67,7 +67,7 @@ class Plain:
     """
     PLAIN: authorization identity NUL authentication identity NUL password (RFC 4616 section 2).
 
-    An authorization identity is accepted when it is the same name.
+    Whether somebody may act for another is for the server to say.
     """
 
     def respond(self, response: bytes | None) -> Outcome:
@@ -80,9 +80,7 @@ class Plain:
         authorization, name, password = parts
         if not name or not password:
             raise BadCommand("PLAIN needs a name and a password")
-        if authorization not in (b"", name):
-            raise BadCommand("PLAIN: acting for another user is not possible here")
-        return Login(name, password)
+        return Login(name, password, b"" if authorization == name else authorization)
 
 
 class LoginExchange:

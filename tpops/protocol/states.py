@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from tpops.errors import BadCommand
 from tpops.protocol import replies, sasl
-from tpops.protocol.actions import Close, Consult, Login, LoginByDigest, Result, StartTLS
+from tpops.protocol.actions import Close, Consult, Login, LoginByDigest, LoginRejected, Result, StartTLS
 from tpops.protocol.capabilities import LANGUAGES, Offer, capabilities
 from tpops.protocol.commands import (
     SASL_LINE_OCTETS,
@@ -122,7 +122,8 @@ class Authorization:
 
     def user(self, rest: bytes) -> Result:
         """USER: always accepted, so that it tells nothing about who exists."""
-        self._need_plaintext()
+        if not self.conversation.offer.plaintext:
+            return self._no_plaintext()
         name = rest.rstrip(b" ")
         if not name:
             raise BadCommand("USER needs a name")
@@ -133,7 +134,8 @@ class Authorization:
 
     def password(self, rest: bytes) -> Result:
         """PASS: the rest of the line as it is, spaces included."""
-        self._need_plaintext()
+        if not self.conversation.offer.plaintext:
+            return self._no_plaintext()
         if self.name is None:
             raise BadCommand("send USER first")
         if not rest:
@@ -195,9 +197,12 @@ class Authorization:
         self.conversation.state = Update()
         return Close(replies.BYE)
 
-    def _need_plaintext(self) -> None:
-        if not self.conversation.offer.plaintext:
+    def _no_plaintext(self) -> Result:
+        if not self.conversation.offer.apop_only:
             raise BadCommand("USER and PASS are not available")
+        # A client that does not wait for the answer sends the password next; it must not find anybody listening.
+        self.conversation.state = Update()
+        return Close(replies.PLAINTEXT_REFUSED, "plaintext refused")
 
     verbs: dict[bytes, Callable[[Authorization, bytes], Result]] = {
         b"USER": user,
@@ -235,13 +240,18 @@ class Exchange:
 
     def _go_on(self, outcome: sasl.Outcome) -> Result:
         if isinstance(outcome, sasl.Challenge):
-            self.conversation.state = self
-            self.conversation.longest_line = SASL_LINE_OCTETS
+            self._stay()
             return replies.challenge(sasl.encode(outcome.data))
         if isinstance(outcome, sasl.Ask):
             consulted = outcome.consulted
             return Consult(outcome.question, lambda answer: self._go_on(consulted(answer)))
+        if isinstance(outcome, LoginRejected) and outcome.challenge is not None:
+            self._stay()
         return outcome
+
+    def _stay(self) -> None:
+        self.conversation.state = self
+        self.conversation.longest_line = SASL_LINE_OCTETS
 
     def _leave(self) -> None:
         # Whatever the response brings, the exchange goes on only through another challenge.

@@ -131,7 +131,7 @@ class Connection(pop3.POP3):
     def _too_long(self, line: bytes, most: int) -> bool:
         if self.conversation.longest_line is not None:
             most = self.conversation.longest_line
-        elif line[:5].upper() == b"AUTH ":
+        elif line[:5].upper() == b"AUTH " and self.conversation.authorization():
             # A token may come on the command line; some clients do that whatever its length.
             most = SASL_LINE_OCTETS
         return len(line) > most

@@ -16,12 +16,21 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.mail.interfaces import IMailboxPOP3
 
-from tpops.credentials import APOPCredentials, CRAMMD5Credentials, NamePassword, Proven
+from tpops.credentials import Acting, APOPCredentials, CRAMMD5Credentials, NamePassword, Proven
 from tpops.errors import BadCredentials, LoginError, LoginRefused, StorageError, TpopsError
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account
-from tpops.protocol import replies
-from tpops.protocol.actions import AnyLogin, Consult, Login, LoginByDigest, LoginByKeyedDigest, LoginProven, Result
+from tpops.protocol import replies, sasl
+from tpops.protocol.actions import (
+    AnyLogin,
+    Consult,
+    Login,
+    LoginByDigest,
+    LoginByKeyedDigest,
+    LoginProven,
+    LoginRejected,
+    Result,
+)
 from tpops.server.foreign import open_foreign
 
 if TYPE_CHECKING:
@@ -36,7 +45,11 @@ Logout = Callable[[], Awaitable[object] | object]
 async def log_in(server: POP3Server, action: AnyLogin) -> None:
     """Carry out USER/PASS, APOP or a finished AUTH."""
     session = server.session
-    session.named = action.name
+    session.named, session.master = action.name, None
+    if isinstance(action, Login):
+        action = _parted(action, server.shared.options.master_separator)
+        if action.authorization:
+            session.named, session.master = action.authorization, action.name
     started = server.shared.clock.seconds()
     try:
         mailbox, logout = await _open(server, action)
@@ -68,6 +81,7 @@ async def consult(server: POP3Server, action: Consult) -> None:
         try:
             answer = await server.shared.consult(result.question)
         except LoginError as unavailable:
+            server.session.named = getattr(result.question, "name", None)
             _tell(server, "login-failed", unavailable)
             server.refused(unavailable)
             return
@@ -78,6 +92,14 @@ async def consult(server: POP3Server, action: Consult) -> None:
         await log_in(server, result)
 
 
+def _parted(action: Login, separator: bytes) -> Login:
+    """The same, with the two names parted where the client could give only one: user, separator, master."""
+    user, _, master = action.name.rpartition(separator) if separator else (b"", b"", b"")
+    if action.authorization or not (user and master):
+        return action
+    return Login(master, action.password, user)
+
+
 def _credentials(server: POP3Server, action: AnyLogin) -> ICredentials:
     """
     What the portal is asked with.
@@ -86,6 +108,8 @@ def _credentials(server: POP3Server, action: AnyLogin) -> ICredentials:
     """
     peer = server.session.peer
     if isinstance(action, Login):
+        if action.authorization:
+            return Acting(action.name, action.password, action.authorization, peer)
         return NamePassword(action.name, action.password, peer)
     if isinstance(action, LoginByDigest):
         return APOPCredentials(action.name, server.conversation.stamp or b"", action.digest, peer)
@@ -116,7 +140,8 @@ async def _open(server: POP3Server, action: AnyLogin) -> tuple[Mailbox, Logout]:
     if isinstance(avatar, Mailbox):
         return avatar, logout
     try:
-        account = Account(action.name.decode("utf-8", "backslashreplace"), "portal")
+        named = server.session.named or b""
+        account = Account(named.decode("utf-8", "backslashreplace"), "portal")
         return Mailbox(await open_foreign(avatar), account), logout
     except BaseException:
         await maybeDeferred(logout)
@@ -132,6 +157,8 @@ async def _fail(server: POP3Server, failed: BadCredentials, started: float, acti
     if session.login_failures >= server.shared.options.auth_tries:
         server.send(replies.from_error(failed))
         server.close("authentication failed")
+    elif isinstance(action, LoginRejected) and action.challenge is not None:
+        server.send(replies.challenge(sasl.encode(action.challenge)))
     else:
         server.refused(failed)
 

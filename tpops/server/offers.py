@@ -24,8 +24,8 @@ TLS = "tls"
 NETWORKS = "networks"
 ALWAYS = "always"
 
-#: SASL mechanisms that send the password itself.
-PLAINTEXT_MECHANISMS = frozenset((b"PLAIN", b"LOGIN"))
+#: SASL mechanisms that send the password itself, or a token that is as good as one.
+PLAINTEXT_MECHANISMS = frozenset((b"PLAIN", b"LOGIN", b"OAUTHBEARER", b"XOAUTH2"))
 
 
 class Offers:
@@ -35,11 +35,13 @@ class Offers:
     @param base: what could be offered at most
     @param plaintext: who may send a password: L{NEVER}, L{TLS} (over TLS), L{NETWORKS} (also from these), L{ALWAYS}
     @param networks: in CIDR notation
+    @param apop_only: nobody may without TLS, and who tries to is sent away
     """
 
-    def __init__(self, base: Offer, plaintext: str, networks: Sequence[str]) -> None:
+    def __init__(self, base: Offer, plaintext: str, networks: Sequence[str], *, apop_only: bool = False) -> None:
         self._base = base
         self._plaintext = plaintext
+        self._apop_only = apop_only
         parsed = [ipaddress.ip_network(one) for one in networks]
         self._near: Callable[[str], bool] = lru_cache(maxsize=4096)(lambda host: _inside(host, parsed))
         self._made: dict[tuple[str, bool], Offer] = {}
@@ -54,6 +56,7 @@ class Offers:
         if tls == IMPLICIT:
             return self.with_tls()
         allowed = self._plaintext == ALWAYS or (self._plaintext == NETWORKS and self._near(host))
+        allowed = allowed and not self._apop_only
         offer = self._made.get((tls, allowed))
         if offer is None:
             offer = self._without_tls(tls, allowed)
@@ -68,7 +71,7 @@ class Offers:
         offer = self._base if allowed else _without_passwords(self._base)
         if tls == REQUIRED:
             offer = replace(offer, plaintext=False, apop=False, mechanisms={})
-        return replace(offer, stls=tls in (OPTIONAL, REQUIRED))
+        return replace(offer, apop_only=self._apop_only, stls=tls in (OPTIONAL, REQUIRED))
 
 
 def _without_passwords(offer: Offer) -> Offer:

@@ -18,6 +18,7 @@ class ServerOptions:
     @ivar command_octets: longest command line with its line end; a longer one is refused
     @ivar disconnect_octets: a line longer than this ends the connection
     @ivar bad_commands: refused commands in a row that end the connection
+    @ivar master_separator: parts "user*master" in the name of a client that can give only one; b"" parts nothing
     @ivar refuse_utf8_headers: without UTF8 mode, refuse messages with UTF-8 header fields (RFC 6856 section 5)
     """
 
@@ -29,4 +30,5 @@ class ServerOptions:
     command_octets: int = 255
     disconnect_octets: int = 1024
     bad_commands: int = 20
+    master_separator: bytes = b""
     refuse_utf8_headers: bool = False

@@ -38,7 +38,10 @@ _PENDING = "handshake"
 
 #: Ends of a session that one of our limits brought about.
 _LIMITS = frozenset(
-    (LOGIN_TIMEOUT, IDLE, SESSION_LIMIT, WRITE_STALLED, "line too long", "too many errors", "authentication failed")
+    (
+        *(LOGIN_TIMEOUT, IDLE, SESSION_LIMIT, WRITE_STALLED),
+        *("line too long", "too many errors", "authentication failed", "plaintext refused"),
+    )
 )
 
 
@@ -159,7 +162,7 @@ class POP3Server(Connection):
             self._run(self._commit())
         elif isinstance(action, Close):
             self.send(action.reply)
-            self.close("quit")
+            self.close(action.reason)
         else:
             assert isinstance(action, StartTLS)
             self._start_tls()
