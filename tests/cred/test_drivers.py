@@ -21,7 +21,12 @@ def models() -> dict[str, type[AccountSource]]:
 
 
 #: Keys without a default.
-NEEDED = {"sqlite": {"path": "/nowhere"}, "passwd_file": {"path": "/nowhere"}, "apop_db": {"table": "hash:/nowhere"}}
+NEEDED = {
+    "sqlite": {"path": "/nowhere"},
+    "passwd_file": {"path": "/nowhere"},
+    "apop_db": {"table": "hash:/nowhere"},
+    "ldap": {"urls": ["ldap://nowhere"], "base_dn": "dc=example", "filter": "(uid=$(user))"},
+}
 
 
 class DriverTests(SynchronousTestCase):

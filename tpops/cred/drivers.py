@@ -21,6 +21,7 @@ _KINDS: dict[str, tuple[str, str, str]] = {
     "passwd_file": ("tpops.cred.passwd_file", "PasswdFile", ""),
     "shadow": ("tpops.cred.shadow", "ShadowAccounts", ""),
     "apop_db": ("tpops.cred.apop_db", "ApopTable", ""),
+    "ldap": ("tpops.cred.ldap", "LDAPAccounts", "ldap"),
 }
 
 

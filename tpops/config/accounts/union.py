@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tpops.config.accounts.directory import LDAP
 from tpops.config.accounts.files import PasswdFile, Shadow, SQLite
 from tpops.config.accounts.tables import ApopDB
 
-AnyAccounts = Annotated[SQLite | PasswdFile | Shadow | ApopDB, Field(discriminator="driver")]
+AnyAccounts = Annotated[SQLite | PasswdFile | Shadow | ApopDB | LDAP, Field(discriminator="driver")]
