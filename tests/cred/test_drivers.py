@@ -28,6 +28,7 @@ NEEDED = {
     "external": {"command": ["/nowhere"]},
     "checkpassword": {"command": ["/nowhere"]},
     "strcred": {"checker": "memory:joe:secret"},
+    "ldap": {"urls": ["ldap://nowhere"], "base_dn": "dc=example", "filter": "(uid=$(user))"},
 }
 
 

@@ -199,6 +199,8 @@ def _warnings(config: Config, uid: int) -> Iterator[str]:
         yield f"passwords.rehash changes nothing: no accounts source is one that tpops writes ({drivers})"
     if config.passwords.rehash_plain and not config.passwords.rehash:
         yield "passwords.rehash_plain changes nothing: passwords.rehash is not set"
+    for source in config.accounts:
+        yield from source.warnings()
     if config.protocol.plaintext in ("tls", "networks"):
         for one in config.listen:
             if config.tls_mode(one) == "off" and not checks.is_local(one.address):

@@ -26,6 +26,7 @@ _KINDS: dict[str, tuple[str, str, str]] = {
     "external": ("tpops.cred.external", "ExternalAccounts", ""),
     "checkpassword": ("tpops.cred.checkpassword", "CheckpasswordAccounts", ""),
     "strcred": ("tpops.cred.strcred", "StrcredAccounts", ""),
+    "ldap": ("tpops.cred.ldap", "LDAPAccounts", "ldap"),
 }
 
 

@@ -7,6 +7,7 @@ name, of the driver's class in tpops.cred.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -39,3 +40,7 @@ class AccountSource(Section):
     def settings(self) -> dict[str, object]:
         """The keys of this driver, with their values."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in AccountSource.model_fields}
+
+    def warnings(self) -> Iterable[str]:
+        """What is allowed and unwise, one line each."""
+        return ()

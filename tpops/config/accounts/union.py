@@ -10,10 +10,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tpops.config.accounts.directory import LDAP
 from tpops.config.accounts.files import PasswdFile, Shadow, SQLite
 from tpops.config.accounts.programs import PAM, Checkpassword, External, Strcred
 from tpops.config.accounts.tables import ApopDB
 
 AnyAccounts = Annotated[
-    SQLite | PasswdFile | Shadow | ApopDB | PAM | External | Checkpassword | Strcred, Field(discriminator="driver")
+    SQLite | PasswdFile | Shadow | ApopDB | LDAP | PAM | External | Checkpassword | Strcred,
+    Field(discriminator="driver"),
 ]
