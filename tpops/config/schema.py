@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from tpops.config import checks
 from tpops.config.accounts.files import SQLite
 from tpops.config.accounts.union import AnyAccounts
+from tpops.config.app_passwords import AppPasswords
 from tpops.config.mailboxes import Mail, Maildir, Mbox
 from tpops.config.section import Network, PathText, Section, key, machine_name
 
@@ -285,6 +286,7 @@ class Config(Section):
         default_factory=_default_accounts
     )
     passwords: Passwords = Passwords()
+    app_passwords: AppPasswords = AppPasswords()
     mail: Mail = Mail()
     maildir: Maildir = Maildir()
     mbox: Mbox = Mbox()
