@@ -28,11 +28,14 @@ from twisted.python.failure import Failure
 
 from tpops.config.schema import Config
 from tpops.cred import drivers, names
+from tpops.cred.app_password_store import AppPasswordStore
+from tpops.cred.app_passwords import AppPasswords, LastUses
 from tpops.cred.hashes import Verifier
 from tpops.cred.masters import Masters
 from tpops.cred.ordered import OrderedChecker
 from tpops.cred.realm import Realm
 from tpops.cred.rehash import Rehash
+from tpops.cred.sealing import KeyFile
 from tpops.cred.source import Means
 from tpops.errors import ConfigError
 from tpops.events.access_log import AccessLog
@@ -155,6 +158,8 @@ class POP3Service(Service):
                 await stopped
         if self._oauth is not None:
             self._oauth.stop()
+        if self._app_passwords is not None:
+            await self._app_passwords.stop()
         self._bus.close()
         for log in self._logs:
             log.close()
@@ -173,7 +178,8 @@ class POP3Service(Service):
         self._sources = [drivers.make(one.driver, one.name, one.settings(), means) for one in config.accounts]
         if passwords.rehash:
             self._renew_hashes(means)
-        checker = OrderedChecker(self._sources, login_names, verifier)
+        self._app_passwords = self._make_app_passwords(verifier)
+        checker = OrderedChecker(self._sources, login_names, verifier, self._app_passwords)
         acting = Masters(checker.requestAvatarId, login_names, **config.masters.settings())
         self._oauth = self._bearer_tokens(login_names, run_in_thread)
         limiter = self._limiter()
@@ -226,6 +232,15 @@ class POP3Service(Service):
         if isinstance(question, TokenQuestion) and self._oauth is not None:
             return await self._oauth.answer(question)
         return await no_answers(question)
+
+    def _make_app_passwords(self, verifier: Verifier) -> AppPasswords | None:
+        settings = self.config.app_passwords
+        if not settings.path:
+            return None
+        store = AppPasswordStore(settings.path)
+        keys = KeyFile(settings.key_file) if settings.key_file else None
+        uses = LastUses(store, verifier.run_in_thread, time.time, settings.last_used_seconds)
+        return AppPasswords(store, verifier, uses, keys, settings.instead)
 
     def _offers(self, proven: frozenset[str] = frozenset()) -> Offers:
         """
@@ -308,6 +323,8 @@ class POP3Service(Service):
         if mode == "never":
             return
         each = [one for source in self._sources for one in source.mechanisms()]
+        if self._app_passwords is not None and (mode == "any" or self.config.app_passwords.instead):
+            each += self._app_passwords.mechanisms()
         together = frozenset.union if mode == "any" else frozenset.intersection
         if each:
             self._shared.offers = self._offers(together(*each))

@@ -2,7 +2,8 @@
 "tpops check": is the configuration right, and is there on this machine what it needs?
 
 Purpose: loads the configuration as the server does, then looks at what a start or a login would stumble over:
-certificates, accounts sources, the user to run as, the directories of the logs, the mail locations of the accounts.
+certificates, accounts sources, application passwords, the user to run as, the directories of the logs, the mail
+locations of the accounts.
 Limits: nothing is bound, written or locked.  Rights of the server's user are judged by owner, group and mode
 only, not by access lists.
 """
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 
 import click
 
-from tpops.admin import sources, tls_files
+from tpops.admin import app_password_check, sources, tls_files
 from tpops.admin.context import configuration
 from tpops.admin.rights import RunsAs, runs_as
 from tpops.config.schema import Config
@@ -72,6 +73,7 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
         yield from _location_problems(config, source)
     if config.oauth.used:
         yield from _oauth_problems(config, who)
+    yield from app_password_check.problems(config, who.may)
     for key, path in (("log.access_log", config.log.access_log), ("log.json_log", config.log.json_log)):
         if path:
             yield from _log_problems(key, path, who)

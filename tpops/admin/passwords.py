@@ -28,7 +28,12 @@ scheme_option = click.option(
 )
 
 
-def _password(from_stdin: bool, twice: bool, err: bool) -> bytes:
+def read_password(from_stdin: bool, twice: bool, err: bool) -> bytes:
+    """
+    A password from the first line of standard input, or from a hidden prompt.
+
+    @param err: prompt on standard error
+    """
     if from_stdin:
         return sys.stdin.buffer.readline().rstrip(b"\r\n")
     again = "The same again" if twice else False
@@ -44,7 +49,7 @@ def new_hash(from_stdin: bool, scheme: str, err: bool = False) -> str:
     @return: its stored form
     """
     try:
-        return hashes.hash_password(_password(from_stdin, twice=True, err=err), scheme)
+        return hashes.hash_password(read_password(from_stdin, twice=True, err=err), scheme)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
 
@@ -64,7 +69,7 @@ def pw(context: click.Context, scheme: str, from_stdin: bool, stored: str | None
         _list()
     elif stored is None:
         click.echo(new_hash(from_stdin, scheme, err=True))
-    elif _fits(_password(from_stdin, twice=False, err=True), stored):
+    elif _fits(read_password(from_stdin, twice=False, err=True), stored):
         click.echo("right")
     else:
         click.echo("wrong")

@@ -16,7 +16,7 @@ import click
 from twisted.internet.defer import Deferred, succeed
 
 from tpops.config.schema import Config
-from tpops.cred import drivers
+from tpops.cred import drivers, ordered
 from tpops.cred.hashes import Verifier
 from tpops.cred.names import LoginNames
 from tpops.cred.source import Means, Source
@@ -39,6 +39,11 @@ def open_all(config: Config) -> list[Source]:
     split = login_names(config).split
     means = Means(verifier, _at_once, time.monotonic, None, split, config.server.hostname)
     return [drivers.make(source.driver, source.name, source.settings(), means) for source in config.accounts]
+
+
+def account_name(config: Config, name: str) -> str | None:
+    """What its source calls the account of this canonical name; None where surely nobody has it."""
+    return ordered.account_name(open_all(config), name)
 
 
 def writable(config: Config, name: str | None = None) -> list[tuple[str, IAccountAdmin]]:

@@ -4,6 +4,7 @@
 Purpose: add, change, disable, enable, remove and list accounts.
 Limits: passwords come from a hidden prompt or, with --stdin, from the first line of standard input; never from
 the command line, where others could read them.  Mail is never touched.
+The application passwords of an account go with it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import click
 from rich.table import Table
 
-from tpops.admin import sources
+from tpops.admin import app_passwords, sources
 from tpops.admin.context import configuration, show
 from tpops.admin.passwords import new_hash, scheme_option, stdin_option
 from tpops.errors import MaildropBroken
@@ -106,7 +107,9 @@ def remove(context: click.Context, name: str, yes: bool, source: str | None) -> 
     if not yes:
         click.confirm(f"Remove the account {name}? Its mail stays.", abort=True)
     admin.remove(name)
-    click.echo(f"removed {name}; its mail is still there")
+    revoked = app_passwords.revoke_all(configuration(context).config, name)
+    also = f", its {revoked} application passwords are revoked" if revoked else ""
+    click.echo(f"removed {name}; its mail is still there{also}")
 
 
 @user.command("list")

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from tpops.config import checks
 from tpops.config.accounts.files import SQLite
 from tpops.config.accounts.union import AnyAccounts
+from tpops.config.app_passwords import AppPasswords
 from tpops.config.mailboxes import Mail, Maildir, Mbox
 from tpops.config.masters import Masters
 from tpops.config.oauth import OAuth
@@ -296,6 +297,7 @@ class Config(Section):
     passwords: Passwords = Passwords()
     masters: Masters = Masters()
     oauth: OAuth = OAuth()
+    app_passwords: AppPasswords = AppPasswords()
     mail: Mail = Mail()
     maildir: Maildir = Maildir()
     mbox: Mbox = Mbox()

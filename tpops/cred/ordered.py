@@ -4,6 +4,7 @@ The ordered checker: all accounts sources behind one twisted.cred checker.
 Purpose: the Portal keeps one checker per kind of credentials, so the order of the sources lives here.  The name
 is made canonical once; then the sources are asked in order and the first yes wins, as in tpop3d.  "No such user"
 and "wrong password" go on to the next; "account is disabled" and "cannot say" stop.
+Application passwords stand before them, where there are such.
 Limits: name and password (IUsernamePassword), a digest over a stored secret (IUsernameHashedPassword, for APOP and
 CRAM-MD5), or a name that was verified by other means (IProven).
 Speed: as long as the sources answer at once, so does this: no Deferred, no coroutine.
@@ -12,7 +13,7 @@ Security: when no source knew the name, work of the length of a password check i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 import attrs
@@ -25,6 +26,7 @@ from zope.interface import implementer
 from tpops.coroutines import run
 from tpops.cred.hashes import Verifier
 from tpops.cred.names import LoginNames
+from tpops.cred.source import PasswordSource
 from tpops.credentials import APOPCredentials, CRAMMD5Credentials, IProven, NamePassword
 from tpops.errors import AccountDisabled, BadCredentials, LoginError, LookupUnavailable, UnknownUser
 from tpops.model import Account
@@ -72,6 +74,43 @@ class Source(Protocol):
         """See L{tpops.interfaces.IAccounts.account}."""
 
 
+class Before(Protocol):
+    """Something that is asked before the sources, as L{tpops.cred.app_passwords.AppPasswords}."""
+
+    def concern(self, account: str) -> bool:
+        """Whether it has a say about the account of this name; else the sources are asked as if it were not there."""
+
+    def replace(self, account: str) -> bool:
+        """Whether what the sources know of this account proves nothing any more."""
+
+    async def verify(
+        self,
+        account: str,
+        credentials: Credentials,
+        ordinary: Callable[[Credentials], Answer],
+        find: Callable[[], Awaitable[bytes]],
+    ) -> bytes:
+        """The avatar id for these credentials: C{find} finds it without them, C{ordinary} asks the sources."""
+
+
+def account_name(sources: Iterable[object], name: str) -> str | None:
+    """
+    What the first source that has a canonical name calls its account, as far as that can be said without waiting.
+
+    @return: the name itself where it cannot be said, None where surely nobody has it
+    """
+    for source in sources:
+        if not isinstance(source, PasswordSource):
+            return name
+        try:
+            return source.record(name).account.name
+        except UnknownUser:
+            continue
+        except LookupUnavailable:
+            return name
+    return None
+
+
 def _went_on(error: UnauthorizedLogin) -> str:
     """
     Why a source that knew the name said no, "" where it did not; the next one may be asked.
@@ -93,15 +132,19 @@ class OrderedChecker:
     @param drivers: the sources, in the order of the configuration
     @param names: how login names become canonical
     @param verifier: does the work for names that nobody knows
+    @param before: is asked before the sources
     """
 
     credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword, IProven)
 
-    def __init__(self, drivers: Sequence[Source], names: LoginNames, verifier: Verifier) -> None:
+    def __init__(
+        self, drivers: Sequence[Source], names: LoginNames, verifier: Verifier, before: Before | None = None
+    ) -> None:
         self._drivers = tuple(drivers)
         self._by_name = {driver.name: driver for driver in drivers}
         self._names = names
         self._verifier = verifier
+        self._before = before
 
     def requestAvatarId(  # type: ignore[override]  # Portal takes bytes at once as well
         self, credentials: Credentials | IProven
@@ -115,8 +158,24 @@ class OrderedChecker:
         """
         name = self._names.canonical(credentials.username)
         if IProven.providedBy(credentials):
-            return run(self._find(name, getattr(credentials, "source", ""), getattr(credentials, "disabled", False)))
+            source, disabled = getattr(credentials, "source", ""), getattr(credentials, "disabled", False)
+            return run(self._proven(name, source, disabled))
         handed = _under(name.encode(), credentials)
+        if self._before is None:
+            return self._ask(handed)
+        account = account_name(self._drivers, name) or name
+        if self._before.concern(account):
+            return run(self._before.verify(account, handed, self._ask, lambda: self._find(name)))
+        try:
+            answer = self._ask(handed)
+        except BadCredentials as refused:
+            return run(self._by_other_name(self._before, name, handed, refused))
+        if isinstance(answer, bytes) and _account_of(answer) == account:
+            return answer
+        return run(self._by_source(self._before, name, handed, answer))
+
+    def _ask(self, handed: Credentials) -> bytes | Deferred[bytes]:
+        """Ask the sources, in their order, at once as long as they answer at once."""
         reason = ""
         for position, driver in enumerate(self._drivers, start=1):
             try:
@@ -150,7 +209,46 @@ class OrderedChecker:
                 raise
             return refused.account
 
-    async def _find(self, name: str, source: str, disabled: bool) -> bytes:
+    async def _proven(self, name: str, source: str, disabled: bool) -> bytes:
+        """A name that was verified, by a secret of C{source} where that is named."""
+        avatar_id = await self._find(name, source, disabled)
+        if source:
+            self._not_replaced(avatar_id)
+        return avatar_id
+
+    def _not_replaced(self, avatar_id: bytes) -> None:
+        """@raise BadCredentials: when a secret of its source does not let the account in any more"""
+        if self._before is not None and self._before.replace(_account_of(avatar_id)):
+            raise BadCredentials("wrong password; this account has application passwords, and only those count")
+
+    async def _by_source(self, before: Before, name: str, handed: Credentials, answer: Answer) -> bytes:
+        """What the sources answer, who may know the account by another name."""
+        try:
+            avatar_id = await _settled(answer)
+        except BadCredentials as refused:
+            return await self._by_other_name(before, name, handed, refused)
+        self._not_replaced(avatar_id)
+        return avatar_id
+
+    async def _by_other_name(self, before: Before, name: str, handed: Credentials, refused: BadCredentials) -> bytes:
+        """The sources have refused; the account may have something in C{before} under its own name."""
+        try:
+            avatar_id = await self._find(name)
+        except LoginError:
+            raise refused from None
+        account = _account_of(avatar_id)
+        if account == name or not before.concern(account):
+            raise refused
+
+        def ordinary(_: Credentials) -> Answer:
+            raise refused
+
+        async def find() -> bytes:
+            return avatar_id
+
+        return await before.verify(account, handed, ordinary, find)
+
+    async def _find(self, name: str, source: str = "", disabled: bool = False) -> bytes:
         """The first account of a name that needs no password any more; of one source where that is named."""
         for driver in self._drivers:
             if source and driver.name != source:
@@ -195,6 +293,11 @@ def _under(name: bytes, credentials: Credentials) -> Credentials:
     if isinstance(credentials, _DIGESTS):
         return attrs.evolve(credentials, username=name)
     return Digest(name, credentials.checkPassword)
+
+
+def _account_of(avatar_id: bytes) -> str:
+    """The name of the account that an avatar id is about."""
+    return avatar_id.decode("utf-8").partition(":")[2]
 
 
 async def _settled(answer: Answer) -> bytes:

@@ -22,13 +22,12 @@ from zope.interface import implementer
 
 from tpops.cred.source import Means, PasswordSource, Record
 from tpops.db import sqlite as database
+from tpops.db.reader import Reader
 from tpops.errors import LookupUnavailable, UnknownUser
 from tpops.interfaces import IAccountAdmin, IAccounts, IRenewsHashes
 from tpops.model import Account
 
 _FAMILY = "accounts"
-
-_LOOKUP_TIMEOUT_SECONDS = 0.25
 
 #: Rows kept in memory.
 _CACHE_ROWS = 10000
@@ -63,15 +62,13 @@ class SQLiteAccounts(PasswordSource):
         super().__init__(name, means, (path,))
         self._path = path
         self._clock = clock
-        self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] = (0, 0)
-        self._data_version = 0
         self._rows: dict[str, Record] = {}
+        self._reader = Reader(path, _FAMILY, self._rows.clear)
 
     def record(self, name: str) -> Record:
         """See L{PasswordSource.record}."""
         try:
-            connection = self._fresh()
+            connection = self._reader.connection()
             found = self._rows.get(name)
             return self._read(connection, name) if found is None else found
         except (sqlite3.Error, OSError) as error:
@@ -80,13 +77,13 @@ class SQLiteAccounts(PasswordSource):
     def check(self) -> list[str]:
         """See L{PasswordSource.check}."""
         with self._errors():
-            verdict = str(self._fresh().execute("PRAGMA quick_check(1)").fetchone()[0])
+            verdict = str(self._reader.connection().execute("PRAGMA quick_check(1)").fetchone()[0])
         return [] if verdict == "ok" else [f"{self._path}: database is damaged: {verdict}"]
 
     def records(self) -> Iterator[Record]:
         """See L{PasswordSource.records}."""
         with self._errors():
-            rows = self._fresh().execute(_SELECT_ALL + " ORDER BY name").fetchall()
+            rows = self._reader.connection().execute(_SELECT_ALL + " ORDER BY name").fetchall()
         return (self._record(*row) for row in rows)
 
     def add(self, account: Account, password_hash: str) -> None:
@@ -128,15 +125,12 @@ class SQLiteAccounts(PasswordSource):
     def names(self) -> list[tuple[str, bool]]:
         """See L{IAccountAdmin.names}."""
         with self._errors():
-            rows = self._fresh().execute("SELECT name, enabled FROM users ORDER BY name").fetchall()
+            rows = self._reader.connection().execute("SELECT name, enabled FROM users ORDER BY name").fetchall()
         return [(name, bool(enabled)) for name, enabled in rows]
 
     def close(self) -> None:
         """Close the connection; the next call opens it again.  Idempotent."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-        self._rows.clear()
+        self._reader.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -151,20 +145,6 @@ class SQLiteAccounts(PasswordSource):
         self.close()
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return LookupUnavailable(f"cannot use {self._path}: {reason}")
-
-    def _fresh(self) -> sqlite3.Connection:
-        """The connection, with the cached rows dropped if they may be out of date."""
-        facts = os.stat(self._path)
-        if self._connection is not None and self._file != (facts.st_dev, facts.st_ino):
-            self.close()
-        if self._connection is None:
-            self._connection = database.connect(self._path, _FAMILY, _LOOKUP_TIMEOUT_SECONDS)
-            self._file = (facts.st_dev, facts.st_ino)
-        data_version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        if data_version != self._data_version:
-            self._rows.clear()
-            self._data_version = data_version
-        return self._connection
 
     def _read(self, connection: sqlite3.Connection, name: str) -> Record:
         row = connection.execute(_SELECT, (name,)).fetchone()
