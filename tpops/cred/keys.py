@@ -1,13 +1,14 @@
 """
 Keys for SCRAM, by name over the accounts sources.
 
-Purpose: finds what a password was stored as, {SCRAM-SHA-1} or {SCRAM-SHA-256}, or derives the keys from a secret that
+Purpose: takes what a password was stored as, {SCRAM-SHA-1} or {SCRAM-SHA-256}, or derives the keys from a secret that
 is stored as it is.  The sources are asked in their order; the first that has the name with something usable counts,
-others are passed over, those among them that judge passwords themselves (PAM, a directory's bind).
-Limits: L{DERIVED_ROUNDS} for keys that are derived, once in a thread and then remembered; the client computes as many at
-each login.  The secret lies there as it is: more rounds would protect it only from those who listen without TLS.
-Security: who has no keys gets made up ones that look like those of most accounts and never change, as long as the secret
-of the installation does not.  Names that differ only in what names.canonical drops get the same.
+others are passed over, also those that judge passwords themselves (PAM, a directory's bind).
+Limits: keys that are derived have L{DERIVED_ROUNDS}; that is done once, in a thread, and then remembered, while the
+client computes as many at each login.  The secret lies there as it is: more rounds would protect it only from those who
+listen without TLS.
+Security: who has no keys gets made up ones that look like those of most accounts and never change as long as the secret
+of the installation does not.  Names that are one name for L{LoginNames} get the same.
 Errors: a source that cannot say, or a stored password that is broken, is LookupUnavailable.
 """
 

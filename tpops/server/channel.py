@@ -2,9 +2,9 @@
 What a TLS connection gives to SASL: channel bindings, and the names of the client's certificate.
 
 Purpose: the mechanisms that are offered on one TLS connection only.
-Limits: tls-exporter (RFC 9266) with TLS 1.3, tls-server-end-point (RFC 5929) with every version.  Not tls-unique: TLS 1.3
-does not have it, and with TLS 1.2 it is no proof unless both sides have the extended master secret (RFC 7627), which
-OpenSSL does not tell us.  A certificate whose signature has no hash function of its own (Ed25519) has no
+Limits: tls-exporter (RFC 9266) with TLS 1.3, tls-server-end-point (RFC 5929) with every version.  Not tls-unique: TLS
+1.3 does not have it, and with TLS 1.2 it is no proof unless both sides have the extended master secret (RFC 7627), of
+which pyOpenSSL does not say anything.  A certificate whose signature has no hash function of its own (Ed25519) has no
 tls-server-end-point.
 """
 

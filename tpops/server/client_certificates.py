@@ -1,5 +1,5 @@
 """
-Certificates of clients: asked for in the TLS handshake, verified against CAs of our choice, and what name they stand for.
+Certificates of clients: asked for in the TLS handshake, verified against CAs of our choice, and whose they are.
 
 Purpose: prepares the OpenSSL contexts and connections that L{tpops.server.certificates} makes, and reads the names of a
 certificate that was verified.
@@ -50,7 +50,7 @@ _OBJECTIONS = {
     21: "its issuer is not known",
     22: "its chain is too long",
     23: "it has been revoked",
-    24: "its issuer is no CA",
+    24: "its issuer has no key",
     26: "it is not meant for clients",
     79: "its issuer is no CA",
 }

@@ -37,6 +37,7 @@ async def log_in(server: POP3Server, action: AnyLogin) -> None:
     """Carry out USER/PASS, APOP or a finished AUTH."""
     session = server.session
     session.named = action.name
+    session.mechanism = server.conversation.mechanism
     started = server.shared.clock.seconds()
     try:
         mailbox, logout = await _open(server, action)
