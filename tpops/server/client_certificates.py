@@ -19,6 +19,7 @@ import os
 import re
 from collections.abc import Callable
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import attrs
 from cryptography import x509
@@ -54,6 +55,9 @@ _OBJECTIONS = {
     26: "it is not meant for clients",
     79: "its issuer is no CA",
 }
+
+#: What was found wrong on which connection; its own place for such things belongs to Twisted.
+_objected: WeakKeyDictionary[SSL.Connection, str] = WeakKeyDictionary()
 
 #: Where the name is, by the word that the configuration has for it.
 NameField = Literal["san-email", "san-dns", "cn", "uid"]
@@ -143,14 +147,14 @@ class ClientCertificates:
 
 def objection(connection: SSL.Connection) -> str:
     """Why the client's certificate was not accepted, "" where that was not the trouble."""
-    why = connection.get_app_data()
+    why = _objected.get(connection)
     return f"client certificate: {why}" if why else ""
 
 
 def _judge(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, right: int) -> bool:
     """Leave it to OpenSSL, and keep what it says."""
     if not right:
-        connection.set_app_data(_OBJECTIONS.get(error, f"OpenSSL's verification error {error}"))
+        _objected[connection] = _OBJECTIONS.get(error, f"OpenSSL's verification error {error}")
     return bool(right)
 
 
