@@ -63,6 +63,7 @@ class Session:
     @ivar connected_at: seconds since the epoch
     @ivar ended_at: seconds since the epoch, 0 while the session runs
     @ivar named: the name that the client gave last, as he gave it, or None
+    @ivar mechanism: how he gave it: PASS, APOP or the name of a SASL mechanism
     @ivar master: the name with whose password the client logs in as another, as he gave it, or None
     @ivar user: canonical name, once logged in
     @ivar driver: name of the accounts source that said yes
@@ -80,6 +81,7 @@ class Session:
     connected_at: float
     ended_at: float = 0.0
     named: bytes | None = None
+    mechanism: str = ""
     master: bytes | None = None
     user: str | None = None
     driver: str | None = None

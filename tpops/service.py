@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import signal
 import sys
 import time
@@ -27,10 +28,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tpops.config.schema import Config
-from tpops.cred import drivers, names
+from tpops.cred import drivers, names, secret_file
 from tpops.cred.app_password_store import AppPasswordStore
 from tpops.cred.app_passwords import AppPasswords, LastUses
 from tpops.cred.hashes import Verifier
+from tpops.cred.keys import Keyring
 from tpops.cred.masters import Masters
 from tpops.cred.ordered import OrderedChecker
 from tpops.cred.realm import Realm
@@ -53,7 +55,10 @@ from tpops.process import privileges
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
 from tpops.protocol.sasl import CramMD5, LoginExchange, Mechanisms, Plain
+from tpops.protocol.scram import KeysOf
+from tpops.server import channel
 from tpops.server.certificates import Certificates
+from tpops.server.client_certificates import ClientCertificates
 from tpops.server.listeners import Listener, listen, where
 from tpops.server.offers import Offers
 from tpops.server.options import ServerOptions
@@ -93,8 +98,11 @@ class POP3Service(Service):
         self.ports: list[IListeningPort] = []
         self._reactor = reactor
         self._identity = privileges.identity(config.server.user, config.server.group)
+        self._run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         self._bus = EventBus((), time.time)
         self._logs: list[LogFile] = []
+        self._keyring: Keyring | None = None
+        self._clients = self._client_certificates()
         self._shared = self._make_shared()
 
     def privilegedStartService(self) -> None:
@@ -168,10 +176,12 @@ class POP3Service(Service):
 
     def _make_shared(self) -> Shared:
         config = self.config
-        run_in_thread = partial(deferToThreadPool, self._reactor, self._reactor.getThreadPool())
+        run_in_thread = self._run_in_thread
         passwords = config.passwords
         verifier = Verifier(run_in_thread, self._reactor.seconds, passwords.cache_entries, passwords.cache_ttl_seconds)
-        login_names = names.LoginNames(config.names.default_domain, config.names.lowercase, config.names.separators)
+        self._names = login_names = names.LoginNames(
+            config.names.default_domain, config.names.lowercase, config.names.separators
+        )
         means = Means(
             verifier, run_in_thread, self._reactor.seconds, self._reactor, login_names.split, config.server.hostname
         )
@@ -231,6 +241,8 @@ class POP3Service(Service):
         """See L{Shared.consult}."""
         if isinstance(question, TokenQuestion) and self._oauth is not None:
             return await self._oauth.answer(question)
+        if isinstance(question, KeysOf) and self._keyring is not None:
+            return await self._keyring.keys(question)
         return await no_answers(question)
 
     def _make_app_passwords(self, verifier: Verifier) -> AppPasswords | None:
@@ -255,6 +267,7 @@ class POP3Service(Service):
         if self.config.oauth.used:
             advice = Advice(" ".join(self.config.oauth.scopes), self.config.oauth.openid_configuration)
             mechanisms |= {b"OAUTHBEARER": partial(OAuthBearer, advice), b"XOAUTH2": partial(XOAuth2, advice)}
+        mechanisms.update(channel.scram(proven, {}))
         base = Offer(
             apop="APOP" in proven,
             greeting=protocol.greeting,
@@ -263,15 +276,23 @@ class POP3Service(Service):
             login_delay=round(self.config.limits.login_delay_seconds),
             implementation=implementation(),
         )
-        return Offers(base, protocol.plaintext, protocol.plaintext_networks, apop_only=protocol.apop_only)
+        over_tls = channel.OverTLS(proven, self._clients, self._names.canonical)
+        return Offers(base, protocol.plaintext, protocol.plaintext_networks, over_tls, apop_only=protocol.apop_only)
 
     def _certificates(self) -> Certificates | None:
         tls = self.config.tls
         return (
-            Certificates(tls.certificate, tls.private_key, tls.minimum, self._reactor.seconds)
+            Certificates(tls.certificate, tls.private_key, tls.minimum, self._reactor.seconds, self._clients)
             if tls.certificate
             else None
         )
+
+    def _client_certificates(self) -> ClientCertificates | None:
+        tls = self.config.tls
+        if tls.client_certificates == "off":
+            return None
+        required = tls.client_certificates == "require"
+        return ClientCertificates(tls.client_ca, tls.client_crl, required, tls.client_name, time.time)
 
     def _limiter(self) -> Limits:
         limits, protocol = self.config.limits, self.config.protocol
@@ -326,8 +347,27 @@ class POP3Service(Service):
         if self._app_passwords is not None and (mode == "any" or self.config.app_passwords.instead):
             each += self._app_passwords.mechanisms()
         together = frozenset.union if mode == "any" else frozenset.intersection
-        if each:
-            self._shared.offers = self._offers(together(*each))
+        if not each:
+            return
+        proven = together(*each)
+        if channel.scram(proven, {}):
+            self._keyring = Keyring(self._sources, self._names, self._run_in_thread, self._secret())
+            self._keyring.learn()
+        self._shared.offers = self._offers(proven)
+
+    def _secret(self) -> bytes:
+        """From which SCRAM's salts are made."""
+        path = os.path.join(self.config.server.state_dir, "scram_secret")
+        try:
+            return secret_file.read_or_make(path)
+        except (OSError, ValueError) as problem:
+            why = problem.strerror if isinstance(problem, OSError) else problem
+            _log.warn(
+                "cannot use {path}: {why}; salts of SCRAM may differ after each start, which tells who has an account",
+                path=path,
+                why=why,
+            )
+            return secrets.token_bytes(secret_file.SECRET_OCTETS)
 
     def _open_logs(self) -> None:
         self._bus.add(ProcessLog(self.config.log.level == "debug"))

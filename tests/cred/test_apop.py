@@ -83,9 +83,15 @@ class ApopTests(SynchronousTestCase):
             self.assertIsNone(plain_secret(stored), stored)
 
     def test_locked_accounts_are_in_nobodys_way(self) -> None:
-        """Whoever cannot log in at all loses nothing where the others are offered more."""
-        for stored in ("", "!", "*LK*", "!{SHA}2PRZAyDhNDqRW2OUFwZQqPNdaSY="):
-            self.assertEqual(proves(stored), PROVES, stored)
+        """Whoever cannot log in at all neither keeps others from a mechanism nor brings one."""
+        path = self.mktemp()
+        locked = "".join(
+            f"{name}:{stored}\n" for name, stored in zip("abcd", ("", "!", "*LK*", "!{PLAIN}x"), strict=True)
+        )
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(locked + "joe:{CRAM-MD5}abcd\n")
+        self.assertEqual(list(PasswdFile("f", means(), path).mechanisms()), [frozenset(("CRAM-MD5",))])
+        self.assertEqual(proves("!"), NOTHING)
         self.assertEqual(proves("{NO-SUCH}x"), NOTHING)
 
     def test_cram_md5_works_with_its_contexts(self) -> None:

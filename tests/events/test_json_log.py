@@ -59,6 +59,7 @@ class JSONLogTests(SynchronousTestCase):
                 "event": "connect",
                 **COMMON,
                 "named": None,
+                "mechanism": "",
                 "master": None,
                 "user": None,
                 "driver": None,
@@ -92,7 +93,9 @@ class JSONLogTests(SynchronousTestCase):
             "messages_left": 9,
             "octets_left": 10,
         }
-        ended = session(named=b"joe", user="joe@example.org", driver="main", ended_at=MOMENT + 1.23456, **done)
+        ended = session(
+            named=b"joe", mechanism="PASS", user="joe@example.org", driver="main", ended_at=MOMENT + 1.23456, **done
+        )
         self.assertEqual(
             self.written(Event("disconnect", MOMENT + 1.2346, ended)),
             {
@@ -100,6 +103,7 @@ class JSONLogTests(SynchronousTestCase):
                 "event": "disconnect",
                 **COMMON,
                 "named": "joe",
+                "mechanism": "PASS",
                 "master": None,
                 "user": "joe@example.org",
                 "driver": "main",

@@ -93,6 +93,14 @@ class MpopTests(MechanismCase):
         """RFC 2195."""
         self.check("cram-md5", b"AUTH CRAM-MD5")
 
+    def test_scram_sha_1(self) -> None:
+        """RFC 5802 and RFC 7677, with GNU SASL at the other end."""
+        self.check("scram-sha-1", b"AUTH SCRAM-SHA-1")
+
+    def test_scram_sha_256(self) -> None:
+        """RFC 7677."""
+        self.check("scram-sha-256", b"AUTH SCRAM-SHA-256")
+
     def test_apop(self) -> None:
         """RFC 1939 section 7."""
         self.check("apop", b"APOP joe")
@@ -165,7 +173,8 @@ class PoplibTests(MechanismCase):
 
     def test_capabilities_tell_what_works(self) -> None:
         """RFC 5034 section 3: every mechanism is announced."""
-        self.assertEqual(self.connect().capa()["SASL"], ["PLAIN", "LOGIN", "CRAM-MD5"])
+        mechanisms = ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"]
+        self.assertEqual(self.connect().capa()["SASL"], mechanisms)
 
     def test_digests_are_offered_only_where_secrets_are_stored(self) -> None:
         """Promise: where all passwords are hashed, neither APOP nor CRAM-MD5 is announced, and both are refused."""

@@ -114,6 +114,43 @@ class TLS(Section):
         ),
     ] = ""
     minimum: Annotated[Literal["1.2", "1.3"], key("Lowest version of TLS.")] = "1.2"
+    client_ca: Annotated[
+        PathText,
+        key(
+            "PEM file, or directory of such files, with the certificates of the CAs whose client certificates are "
+            "accepted. Renewed files are used without a restart.",
+            example='"/etc/tpops/client-ca.pem"',
+        ),
+    ] = ""
+    client_certificates: Annotated[
+        Literal["off", "ask", "require"],
+        key(
+            'Whether clients are asked for a certificate, with which they can log in by SASL EXTERNAL: "ask" takes '
+            'those without one too, "require" does not. One that is not accepted ends the connection either way.'
+        ),
+    ] = "off"
+    client_crl: Annotated[
+        PathText,
+        key(
+            "File (PEM or DER), or directory of `*.pem` files, with the revocation lists of these CAs; one that is out "
+            'of date locks all clients of its CA out. "" is none.',
+            example='"/etc/tpops/client-crl.pem"',
+        ),
+    ] = ""
+    client_name: Annotated[
+        Literal["san-email", "san-dns", "cn", "uid"],
+        key(
+            "Where the login name is in a client's certificate: the e-mail addresses or DNS names of its alternative "
+            'names, or "cn" or "uid" of its subject.'
+        ),
+    ] = "san-email"
+
+    @field_validator("client_certificates")
+    @classmethod
+    def _has_an_authority(cls, value: str, info: ValidationInfo) -> str:
+        if value != "off" and not info.data.get("client_ca"):
+            raise ValueError("needs client_ca, the CAs whose certificates are accepted")
+        return value
 
 
 class Protocol(Section):
@@ -167,8 +204,9 @@ class Protocol(Section):
     digests: Annotated[
         Literal["auto", "any", "never"],
         key(
-            'APOP and CRAM-MD5, which need passwords that are stored as they are: "auto" where all accounts have such '
-            'ones, "any" where some have (clients of the others may fail then), "never" not at all.'
+            "APOP, CRAM-MD5 and SCRAM, each of which works with some of the ways to store a password (see "
+            'docs/accounts/mechanisms.md): "auto" where it works for all accounts, "any" where it works for some '
+            '(clients of the others may fail then), "never" not at all.'
         ),
     ] = "auto"
     last: Annotated[bool, key("Offer the command LAST of RFC 1460, which RFC 1939 has dropped.")] = False

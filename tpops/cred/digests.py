@@ -3,7 +3,7 @@ Stored passwords that are computed with plain digests: salted or not, PBKDF2, SC
 
 Purpose: the functions behind tpops.cred.schemes, one pair of check and make for each form; check(password, data) says
 whether it is the password, make(password) gives data for a new one.
-Limits: octets are taken as they are: neither SASLprep nor another normalization, as in Dovecot.
+Limits: octets are taken as they are, as in Dovecot; but those of SCRAM are prepared as its clients do it (SASLprep).
 Errors: ValueError, without the data, when the data is not of the form.
 """
 
@@ -17,6 +17,9 @@ import re
 import secrets
 import struct
 from collections.abc import Callable
+
+from tpops.protocol.saslprep import prepared
+from tpops.protocol.scram import derive
 
 Check = Callable[[bytes, bytes], bool]
 Make = Callable[[bytes], bytes]
@@ -81,30 +84,34 @@ def pbkdf2_make(password: bytes) -> bytes:
     return b"$1$%s$%d$%s" % (salt, PBKDF2_ROUNDS, made.hex().encode("ascii"))
 
 
-def _scram_keys(digest: str, password: bytes, salt: bytes, rounds: int) -> tuple[bytes, bytes]:
-    """StoredKey and ServerKey, RFC 5802 §3."""
-    salted = hashlib.pbkdf2_hmac(digest, password, salt, rounds)
-    client_key = hmac.digest(salted, b"Client Key", digest)
-    return _hash(digest, client_key), hmac.digest(salted, b"Server Key", digest)
+def scram_fields(data: bytes, digest: str) -> tuple[int, bytes, bytes, bytes]:
+    """
+    Rounds, salt, StoredKey and ServerKey of "rounds,salt,StoredKey,ServerKey", all but the first in base64.
+
+    @raise ValueError: when it is not of that form
+    """
+    fields = data.split(b",")
+    if len(fields) != 4:
+        raise ValueError("not of the form rounds,salt,StoredKey,ServerKey")
+    salt, stored_key, server_key = (base64.b64decode(field, validate=True) for field in fields[1:])
+    octets = hashlib.new(digest).digest_size
+    if not salt or len(stored_key) != octets or len(server_key) != octets:
+        raise ValueError("salt or key has the wrong length")
+    return _rounds(fields[0]), salt, stored_key, server_key
 
 
 def scram_pair(digest: str) -> tuple[Check, Make]:
-    """Check and make of "rounds,salt,StoredKey,ServerKey", all but the first in base64."""
-    octets = hashlib.new(digest).digest_size
+    """Check and make of L{scram_fields}."""
 
     def check(password: bytes, data: bytes) -> bool:
-        fields = data.split(b",")
-        if len(fields) != 4:
-            raise ValueError("not of the form rounds,salt,StoredKey,ServerKey")
-        salt, *keys = (base64.b64decode(field, validate=True) for field in fields[1:])
-        if not salt or [len(key) for key in keys] != [octets, octets]:
-            raise ValueError("salt or key has the wrong length")
-        made = _scram_keys(digest, password, salt, _rounds(fields[0]))
-        return hmac.compare_digest(b"".join(made), b"".join(keys))
+        rounds, salt, *keys = scram_fields(data, digest)
+        # Other programs store the keys of the octets as they came.
+        forms = {prepared(password), password}
+        return any(hmac.compare_digest(b"".join(derive(digest, one, salt, rounds)), b"".join(keys)) for one in forms)
 
     def make(password: bytes) -> bytes:
         salt = secrets.token_bytes(_SALT_OCTETS)
-        keys = _scram_keys(digest, password, salt, PBKDF2_ROUNDS)
+        keys = derive(digest, prepared(password), salt, PBKDF2_ROUNDS)
         return b"%d," % PBKDF2_ROUNDS + b",".join(base64.b64encode(field) for field in (salt, *keys))
 
     return check, make

@@ -298,12 +298,8 @@ def serves(name: str) -> frozenset[str]:
 
 
 def proves(stored: str) -> frozenset[str]:
-    """
-    What can be proven with a stored password beside the password itself: "APOP" and names of SASL mechanisms.
-
-    A locked account, which cannot log in by any means, is in nobody's way.
-    """
-    if locked(stored) or plain_secret(stored) is not None:
+    """What can be proven with a stored password beside the password itself: "APOP" and names of SASL mechanisms."""
+    if plain_secret(stored) is not None:
         return _OF_SECRETS
     try:
         name = parse(stored)[0].name

@@ -239,9 +239,10 @@ class PasswordSource(Source):
         return self._verdict(credentials, record, await right)
 
     def mechanisms(self) -> Iterable[frozenset[str]]:
-        """See L{Source.mechanisms}; nothing where the accounts cannot be listed now."""
+        """See L{Source.mechanisms}; nothing where the accounts cannot be listed now.  Locked ones do not count."""
         try:
-            return [schemes.proves(record.password_hash) for record in self.records()]
+            stored = [record.password_hash for record in self.records()]
+            return [schemes.proves(one) for one in stored if not schemes.locked(one)]
         except LookupUnavailable:
             return (schemes.NOTHING,)
 

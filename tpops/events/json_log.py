@@ -2,7 +2,7 @@
 The event log for programs: one JSON object a line, for every event.
 
 Purpose: C{jq}, log shippers and statistics.  Every line has time (ISO 8601, UTC, milliseconds), event,
-session, peer, port, local, local_port, named, master, user, driver and detail; that of a disconnect also has
+session, peer, port, local, local_port, named, mechanism, master, user, driver and detail; that of a disconnect also has
 seconds, reason and what was done.  Never a secret: only names, numbers and our own words.
 Limits: names are cut at 200 octets; octets that are no UTF-8 appear as C{\\xNN}.
 """
@@ -47,6 +47,7 @@ class JSONLog:
             "local": peer.local_host,
             "local_port": peer.local_port,
             "named": None if session.named is None else _cut(session.named),
+            "mechanism": session.mechanism,
             "master": None if session.master is None else _cut(session.master),
             "user": session.user,
             "driver": session.driver,

@@ -38,10 +38,11 @@ class Conversation:
     @ivar state: the state that the next line meets
     @ivar utf8: the client has said UTF8 (RFC 6856 section 2)
     @ivar language: tag of the reply texts
+    @ivar mechanism: how the client wants to log in, or has: PASS, APOP or the name of a SASL mechanism
     @ivar longest_line: a longer line is too long for this state, None for the server's limit
     """
 
-    __slots__ = ("language", "longest_line", "offer", "stamp", "state", "utf8")
+    __slots__ = ("language", "longest_line", "mechanism", "offer", "stamp", "state", "utf8")
 
     def __init__(self, offer: Offer, stamp: bytes | None = None) -> None:
         self.offer = offer
@@ -49,6 +50,7 @@ class Conversation:
         self.utf8 = False
         self.language = b"i-default"
         self.longest_line: int | None = None
+        self.mechanism = ""
         self.state: Authorization | Exchange | Transaction | Update = Authorization(self)
 
     def greeting(self) -> bytes:
@@ -141,6 +143,7 @@ class Authorization:
         if not rest:
             raise BadCommand("PASS needs a password")
         name, self.name = self.name, None
+        self.conversation.mechanism = "PASS"
         return Login(name, rest)
 
     def apop(self, rest: bytes) -> Result:
@@ -150,6 +153,7 @@ class Authorization:
         name, _, digest = rest.rstrip(b" ").rpartition(b" ")
         if not name or len(digest) != 32:
             raise BadCommand("APOP needs a name and a digest of 32 hexadecimal digits")
+        self.conversation.mechanism = "APOP"
         return LoginByDigest(name, digest.lower())
 
     def auth(self, rest: bytes) -> Result:
@@ -158,12 +162,14 @@ class Authorization:
         words = [word for word in rest.split(b" ") if word]
         if not words:
             return replies.multi_line(replies.MECHANISMS_FOLLOW, list(mechanisms))
-        start = mechanisms.get(words[0].upper())
+        mechanism = words[0].upper()
+        start = mechanisms.get(mechanism)
         if start is None:
             raise BadCommand("SASL mechanism not available")
         if len(words) > 2:
             raise BadCommand("AUTH needs a mechanism and at most one initial response")
         initial = sasl.decode_initial(words[1]) if len(words) == 2 else None
+        self.conversation.mechanism = mechanism.decode("ascii")
         exchange = Exchange(self.conversation, start())
         return exchange.step(initial)
 

@@ -24,6 +24,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from tpops.errors import ConfigError
+from tpops.server.client_certificates import ClientCertificates
 
 _log = Logger()
 
@@ -47,14 +48,23 @@ class Certificates:
     @param key: the file of the private key, "" when it is in the certificate's file
     @param minimum: a key of L{VERSIONS}
     @param seconds: a clock that never goes back
+    @param clients: asks clients for certificates, None where they need none
     @raise ConfigError: when they cannot be used
     """
 
-    def __init__(self, certificate: str, key: str, minimum: str, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        certificate: str,
+        key: str,
+        minimum: str,
+        seconds: Callable[[], float],
+        clients: ClientCertificates | None = None,
+    ) -> None:
         self._certificate = certificate
         self._key = key
         self._minimum = VERSIONS[minimum]
         self._seconds = seconds
+        self._clients = clients
         self._state = self._look()
         self._default, self._by_name = self._load()
         self._looked_at = seconds()
@@ -65,7 +75,10 @@ class Certificates:
         if now >= self._looked_at + _LOOK_SECONDS:
             self._looked_at = now
             self._renew()
-        return SSL.Connection(self._default, None)
+        connection = SSL.Connection(self._default, None)
+        if self._clients is not None:
+            self._clients.ask(connection)
+        return connection
 
     def names(self) -> list[str]:
         """The names that there are certificates for."""
@@ -85,7 +98,8 @@ class Certificates:
 
     def _look(self) -> _State:
         found = []
-        for path in (*pem_files(self._certificate), *((self._key,) if self._key else ())):
+        clients = self._clients.files() if self._clients is not None else []
+        for path in (*pem_files(self._certificate), *((self._key,) if self._key else ()), *clients):
             try:
                 one = os.stat(path)
             except OSError:
@@ -140,6 +154,8 @@ class Certificates:
         except (SSL.Error, TypeError):
             why = f"the private key does not belong to the certificate in {path}"
             raise ConfigError([f"tls.private_key: {why}"]) from None
+        if self._clients is not None:
+            self._clients.prepare(context)
         return context, _names(chain[0])
 
     def _choose(self, connection: SSL.Connection) -> None:

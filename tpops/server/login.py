@@ -50,6 +50,7 @@ async def log_in(server: POP3Server, action: AnyLogin) -> None:
         action = _parted(action, server.shared.options.master_separator)
         if action.authorization:
             session.named, session.master = action.authorization, action.name
+    session.mechanism = server.conversation.mechanism
     started = server.shared.clock.seconds()
     try:
         mailbox, logout = await _open(server, action)

@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from OpenSSL import SSL
+
 from tpops.protocol.capabilities import Offer
+from tpops.protocol.sasl import Mechanisms
 
 OFF = "off"
 OPTIONAL = "optional"
@@ -35,12 +38,22 @@ class Offers:
     @param base: what could be offered at most
     @param plaintext: who may send a password: L{NEVER}, L{TLS} (over TLS), L{NETWORKS} (also from these), L{ALWAYS}
     @param networks: in CIDR notation
+    @param over_tls: the SASL mechanisms that a TLS connection has beside those of all
     @param apop_only: nobody may without TLS, and who tries to is sent away
     """
 
-    def __init__(self, base: Offer, plaintext: str, networks: Sequence[str], *, apop_only: bool = False) -> None:
+    def __init__(
+        self,
+        base: Offer,
+        plaintext: str,
+        networks: Sequence[str],
+        over_tls: Callable[[SSL.Connection], Mechanisms] | None = None,
+        *,
+        apop_only: bool = False,
+    ) -> None:
         self._base = base
         self._plaintext = plaintext
+        self._over_tls = over_tls
         self._apop_only = apop_only
         parsed = [ipaddress.ip_network(one) for one in networks]
         self._near: Callable[[str], bool] = lru_cache(maxsize=4096)(lambda host: _inside(host, parsed))
@@ -64,8 +77,15 @@ class Offers:
         return offer
 
     def with_tls(self) -> Offer:
-        """Once TLS is on."""
+        """Once TLS is on, as far as all connections have it."""
         return _without_passwords(self._base) if self._plaintext == NEVER else self._base
+
+    def over(self, connection: SSL.Connection) -> Offer:
+        """Once the handshake of this connection is done."""
+        offer = self.with_tls()
+        if self._over_tls is None:
+            return offer
+        return replace(offer, mechanisms={**offer.mechanisms, **self._over_tls(connection)})
 
     def _without_tls(self, tls: str, allowed: bool) -> Offer:
         offer = self._base if allowed else _without_passwords(self._base)

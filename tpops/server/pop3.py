@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import attrs
+from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import connectionDone
@@ -25,6 +26,7 @@ from tpops.interfaces import ITicket
 from tpops.mailbox.view import Mailbox
 from tpops.protocol import replies
 from tpops.protocol.actions import Action, AnyLogin, Close, Commit, Consult, Listing, Retrieve, StartTLS
+from tpops.server.client_certificates import objection
 from tpops.server.connection import Connection
 from tpops.server.login import Logout, consult, log_in
 from tpops.server.offers import IMPLICIT
@@ -106,8 +108,13 @@ class POP3Server(Connection):
             event="tls-failed",
             session=self.session.peer.session,
             peer=self.session.peer.host,
-            why=_openssl_reason(reason),
+            why=self._objection() or _openssl_reason(reason),
         )
+
+    def _objection(self) -> str:
+        """What was wrong with the client's certificate, "" where it did not come to that."""
+        connection = self.transport.getHandle()
+        return objection(connection) if isinstance(connection, SSL.Connection) else ""
 
     def _end(self) -> None:
         """The connection is gone and no command runs: the session is over."""
@@ -230,6 +237,7 @@ class POP3Server(Connection):
         """IHandshakeListener: TLS is on."""
         connection = self.transport.getHandle()
         self.session.tls = f"{connection.get_protocol_version_name()} {connection.get_cipher_name()}"
+        self.conversation.offer = self.shared.offers.over(connection)
 
     def logged_in(self, mailbox: Mailbox, logout: Logout) -> None:
         """The portal has given a mailbox; when the client has gone meanwhile, it is given back."""
