@@ -351,7 +351,9 @@ class POP3Service(Service):
             return
         proven = together(*each)
         if channel.scram(proven, {}):
-            self._keyring = Keyring(self._sources, self._names, self._run_in_thread, self._secret())
+            self._keyring = Keyring(
+                self._sources, self._names, self._run_in_thread, self._secret(), self._app_passwords
+            )
             self._keyring.learn()
         self._shared.offers = self._offers(proven)
 

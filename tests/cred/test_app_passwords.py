@@ -284,7 +284,7 @@ class DigestTests(AppPasswordCase):
 
     def test_tells_what_the_accounts_can_prove(self) -> None:
         """For each that has application passwords; nothing where it cannot be known."""
-        nothing, digests = frozenset[str](), frozenset(("APOP", "CRAM-MD5"))
+        nothing, digests = frozenset[str](), frozenset(("APOP", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"))
         self.add(apop=True)
         self.add("scanner", "chosen by joe")
         self.add("scanner", "chosen by ann", "ann")

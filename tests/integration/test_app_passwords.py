@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import poplib
@@ -18,6 +19,7 @@ from tests.integration import corpus
 from tests.integration.server import PASSWORD, PATIENCE_SECONDS, USER, RunningServer, end, program, wait_until
 from tests.integration.test_twistd import reachable_directory
 from tests.integration.test_unix_accounts import UnixAccount
+from tests.scram_client import ScramClient
 from tests.support import need
 from tpops.cred.hashes import hash_password
 from tpops.cred.watched import LOOK_SECONDS
@@ -280,6 +282,25 @@ class DigestTests(AppPasswordCase):
         self.mail(plain)
         self.tpops("revoke", "phone", "--user", USER, "--yes")
         self.assertTrue(self.apop(phone).startswith(_WRONG))
+
+    def test_scram_with_an_encrypted_secret(self) -> None:
+        """Promise: the same with SCRAM, where the own password is a hash that knows nothing of it."""
+        server = self.serve()
+        phone, plain = self.add("phone", "--apop"), self.add("plain")
+        server.start()
+        for password, right in ((phone, True), (phone.replace("-", ""), True), (plain, False), (PASSWORD, False)):
+            client = ScramClient(USER.encode(), password.encode())
+            wire = server.connect()
+            wire.line()
+            first = wire.command(b"AUTH SCRAM-SHA-256 " + base64.b64encode(client.first()))
+            answer = wire.command(base64.b64encode(client.final(base64.b64decode(first[2:]))))
+            if right:
+                self.assertEqual(answer, b"+ " + base64.b64encode(client.expected))
+                self.assertEqual(wire.command(b"")[:3], b"+OK")
+                self.assertEqual(wire.command(b"QUIT")[:3], b"+OK")
+            else:
+                self.assertTrue(answer.startswith(_WRONG), answer)
+        wait_until(lambda: self.listed()["phone"]["last_used"], "last use noted")
 
     def test_a_key_can_be_replaced_while_the_server_runs(self) -> None:
         """Promise: both steps; nobody notices.  A key file that is wrong or open to others is no wrong password."""

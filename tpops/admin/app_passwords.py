@@ -54,7 +54,7 @@ def init(context: click.Context) -> None:
 @click.argument("name")
 @_user_option
 @click.option("--ask", is_flag=True, help="Choose the password yourself; you are asked for it twice.")
-@click.option("--apop", is_flag=True, help="Also for APOP and CRAM-MD5: keep it encrypted as well.")
+@click.option("--apop", is_flag=True, help="Also for APOP, CRAM-MD5 and SCRAM: keep it encrypted as well.")
 @stdin_option
 @click.pass_context
 def add(context: click.Context, name: str, user: str | None, ask: bool, apop: bool, from_stdin: bool) -> None:

@@ -3,8 +3,8 @@ Application passwords: passwords for single programs or devices, beside the acco
 
 Purpose: stands before the accounts sources in the ordered checker.  Whoever proves an application password gets the
 first account that the sources know under his name; the account's own password goes to the sources as without
-application passwords, or is refused where C{instead} says so.  Digests (APOP, CRAM-MD5) are
-compared with those whose secret is stored encrypted.
+application passwords, or is refused where C{instead} says so.  Digests (APOP, CRAM-MD5) are compared
+with those whose secret is stored encrypted, and SCRAM is given these secrets.
 Limits: an account that is disabled stays shut, a password that is locked or expired does not shut it.  Revoked
 passwords stop working with the next login.  Rows are read in the reactor, the time of the last use is written in a
 thread.
@@ -18,6 +18,7 @@ Security: where the account's own password is not accepted, as much work is done
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.internet.defer import Deferred
@@ -37,7 +38,7 @@ Credentials = IUsernamePassword | IUsernameHashedPassword
 Answer = bytes | Awaitable[bytes]
 
 #: What an account can prove with a secret that is stored encrypted, as sources say it.
-_BY_SECRET = frozenset(("APOP", "CRAM-MD5"))
+_BY_SECRET = frozenset(("APOP", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"))
 
 #: How many complaints are remembered, so that they are not repeated.
 _TOLD = 1000
@@ -195,6 +196,19 @@ class AppPasswords:
                 raise unavailable from None
             raise
 
+    def secrets(self, account: str) -> Iterable[tuple[bytes, Callable[[], None]]]:
+        """
+        Every form of the account's secrets that a client may have, each with what to call when it was proven.
+
+        @raise LookupUnavailable: when one of them cannot be told
+        """
+        found: list[tuple[bytes, Callable[[], None]]] = []
+        for one in self._held(account):
+            if one.secret is not None:
+                secret = self._unseal(one, one.secret)
+                found += [(form, partial(self._uses.used, one)) for form in _forms(one, secret)]
+        return found
+
     def mechanisms(self) -> Iterable[frozenset[str]]:
         """What each account that has application passwords can prove with them; nothing where that is unknown."""
         able: dict[str, bool] = {}
@@ -238,7 +252,7 @@ class AppPasswords:
             except LookupUnavailable as error:
                 closed = error
                 continue
-            if fits(secret) or (not one.chosen and fits(secret.replace(b"-", b""))):
+            if any(fits(form) for form in _forms(one, secret)):
                 return one
         if closed is not None:
             self._complain(str(closed))
@@ -273,3 +287,8 @@ class AppPasswords:
             return self._keys.unseal(sealed, one.about)
         except LookupUnavailable as error:
             raise LookupUnavailable(f"{which}: {error}") from None
+
+
+def _forms(one: AppPassword, secret: bytes) -> tuple[bytes, ...]:
+    """What a user may have typed: dashes may be left out of what we have made."""
+    return (secret,) if one.chosen else (secret, secret.replace(b"-", b""))

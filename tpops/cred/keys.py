@@ -7,6 +7,7 @@ others are passed over, also those that judge passwords themselves (PAM, a direc
 Limits: keys that are derived have L{DERIVED_ROUNDS}; that is done once, in a thread, and then remembered, while the
 client computes as many at each login.  The secret lies there as it is: more rounds would protect it only from those who
 listen without TLS.
+Application passwords whose secret is known are keys beside those, with the same salt and as many rounds.
 Security: who has no keys gets made up ones that look like those of most accounts and never change as long as the secret
 of the installation does not.  Names that are one name for L{LoginNames} get the same.
 Errors: a source that cannot say, or a stored password that is broken, is LookupUnavailable.
@@ -18,7 +19,9 @@ import hashlib
 import hmac
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import attrs
 
@@ -52,6 +55,20 @@ class _Form:
     derived: bool = True
 
 
+class Further(Protocol):
+    """Further passwords of accounts, as L{tpops.cred.app_passwords.AppPasswords}."""
+
+    def secrets(self, account: str) -> Iterable[tuple[bytes, Callable[[], None]]]:
+        """
+        Those that can be told, each with what to call when it was proven.
+
+        @raise LookupUnavailable: when they cannot be told now
+        """
+
+    def replace(self, account: str) -> bool:
+        """Whether what the sources know of this account proves nothing any more."""
+
+
 class Keyring:
     """
     See the module.
@@ -60,13 +77,22 @@ class Keyring:
     @param names: how login names become canonical
     @param run_in_thread: runs a blocking function in a thread
     @param secret: octets that only this installation knows
+    @param further: has more passwords
     """
 
-    def __init__(self, sources: Sequence[Source], names: LoginNames, run_in_thread: RunInThread, secret: bytes) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        names: LoginNames,
+        run_in_thread: RunInThread,
+        secret: bytes,
+        further: Further | None = None,
+    ) -> None:
         self._sources = tuple(sources)
         self._names = names
         self._run_in_thread = run_in_thread
         self._secret = secret
+        self._further = further
         self._usual = dict.fromkeys(DIGESTS.values(), _Form())
         self._cache_key = secrets.token_bytes(32)
         self._derived: OrderedDict[bytes, tuple[bytes, bytes]] = OrderedDict()
@@ -93,7 +119,16 @@ class Keyring:
             name = self._names.canonical(asked.name)
         except BadCredentials as error:
             return await self._made_up(asked.name, asked.digest, str(error))
-        why = "unknown user"
+        keys, account = await self._own(name, asked.digest)
+        if self._further is None:
+            return keys
+        if self._further.replace(account):
+            keys = replace(keys, source=None, why_none="this account has application passwords, and only those count")
+        return replace(keys, others=await self._others(self._further, account, keys, asked.digest))
+
+    async def _own(self, name: str, digest: str) -> tuple[Keys, str]:
+        """The keys of the sources for a canonical name, and what they call the account."""
+        why, account = "unknown user", ""
         for source in self._sources:
             try:
                 record = await _record(source, name)
@@ -101,11 +136,19 @@ class Keyring:
                 continue
             if record is None:
                 continue
-            found = await self._of(record, asked.digest, source.name)
+            account = account or record.account.name
+            found = await self._of(record, digest, source.name)
             if found is not None:
-                return found
-            why = f"the stored password has no keys for {_SCHEMES[asked.digest]}"
-        return await self._made_up(name.encode(), asked.digest, why)
+                return found, account
+            why = f"the stored password has no keys for {_SCHEMES[digest]}"
+        return await self._made_up(name.encode(), digest, why), account or name
+
+    async def _others(self, further: Further, account: str, beside: Keys, digest: str) -> tuple[Keys, ...]:
+        made = []
+        for secret, proven in further.secrets(account):
+            keys = await self._derive(digest, secret, beside.salt, beside.rounds)
+            made.append(Keys(beside.salt, beside.rounds, *keys, source="", proven=proven))
+        return tuple(made)
 
     def _stored(self) -> Iterable[str]:
         for source in self._sources:

@@ -75,6 +75,8 @@ class Keys:
 
     @ivar source: the accounts source that they come from, None for a name that cannot log in
     @ivar why_none: for the log, why there are none
+    @ivar others: further passwords of the same name that are as good, with the same salt and rounds
+    @ivar proven: called when a client has proven that he knows this password
     """
 
     salt: bytes
@@ -83,6 +85,8 @@ class Keys:
     server_key: bytes = field(repr=False)
     source: str | None = None
     why_none: str = ""
+    others: tuple[Keys, ...] = ()
+    proven: Callable[[], None] | None = None
 
 
 def derive(digest: str, password: bytes, salt: bytes, rounds: int) -> tuple[bytes, bytes]:
@@ -173,21 +177,29 @@ class Scram:
     def _objection(self, binding: bytes, nonce: bytes, without_proof: bytes, proof: bytes) -> str:
         """Why the client's last message does not prove anything, for the log; "" when it does."""
         self._signed = b",".join((self._bare, self._server_first, without_proof))
-        signature = hmac.digest(self._keys.stored_key, self._signed, self._digest)
-        client_key = bytes(one ^ other for one, other in zip(proof, signature, strict=False))
-        right = hmac.compare_digest(hashlib.new(self._digest, client_key).digest(), self._keys.stored_key)
+        fitting = [keys for keys in (self._keys, *self._keys.others) if self._fits(keys, proof)]
+        self._keys = fitting[0] if fitting else self._keys
         if self._keys.source is None:
             return self._keys.why_none
         if not hmac.compare_digest(binding, self._expected):
             return "channel binding does not match: somebody is between client and server"
         if not hmac.compare_digest(nonce, self._nonce):
             return "nonce of another exchange"
-        return "" if right and len(proof) == len(signature) else "wrong password"
+        return "" if fitting else "wrong password"
+
+    def _fits(self, keys: Keys, proof: bytes) -> bool:
+        """Whether the proof was made with this password."""
+        signature = hmac.digest(keys.stored_key, self._signed, self._digest)
+        client_key = bytes(one ^ other for one, other in zip(proof, signature, strict=False))
+        right = hmac.compare_digest(hashlib.new(self._digest, client_key).digest(), keys.stored_key)
+        return right and len(proof) == len(signature)
 
     def _acknowledged(self, response: bytes) -> Outcome:
         if response:
             raise BadCommand(_MALFORMED)
         assert self._keys.source is not None
+        if self._keys.proven is not None:
+            self._keys.proven()
         return LoginProven(self._name, self._signed, self._keys.source)
 
 
