@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import os
-import secrets
 import signal
 import sys
 import time
@@ -27,8 +26,9 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tpops import assembly
 from tpops.config.schema import Config
-from tpops.cred import drivers, names, secret_file
+from tpops.cred import drivers, names
 from tpops.cred.app_password_store import AppPasswordStore
 from tpops.cred.app_passwords import AppPasswords, LastUses
 from tpops.cred.hashes import Verifier
@@ -46,11 +46,6 @@ from tpops.events.json_log import JSONLog
 from tpops.events.log_file import LogFile
 from tpops.events.process_log import ProcessLog
 from tpops.interfaces import IRenewsHashes
-from tpops.mailbox.locations import Maildrops
-from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
-from tpops.mailbox.mbox import MboxDriver, MboxOptions
-from tpops.policy.limits import Limits
-from tpops.policy.penalties import Penalties
 from tpops.process import privileges
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
@@ -61,7 +56,6 @@ from tpops.server.certificates import Certificates
 from tpops.server.client_certificates import ClientCertificates
 from tpops.server.listeners import Listener, listen, where
 from tpops.server.offers import Offers
-from tpops.server.options import ServerOptions
 from tpops.server.shared import Shared, no_answers
 
 _log = Logger()
@@ -192,8 +186,11 @@ class POP3Service(Service):
         checker = OrderedChecker(self._sources, login_names, verifier, self._app_passwords)
         acting = Masters(checker.requestAvatarId, login_names, **config.masters.settings())
         self._oauth = self._bearer_tokens(login_names, run_in_thread)
-        limiter = self._limiter()
-        portal = Portal(Realm(checker, self._maildrops(run_in_thread), limiter.login_delay), [checker, acting])
+        limiter = assembly.limiter(config, self._reactor.seconds)
+        portal = Portal(
+            Realm(checker, assembly.maildrops(config, self._reactor, run_in_thread), limiter.login_delay),
+            [checker, acting],
+        )
         return Shared(
             portal=portal,
             limiter=limiter,
@@ -202,7 +199,7 @@ class POP3Service(Service):
             epoch=time.time,
             offers=self._offers(),
             tls_context=self._certificates(),
-            options=self._options(),
+            options=assembly.server_options(config),
             hostname=config.server.hostname,
             consult=self._consult,
         )
@@ -214,21 +211,6 @@ class POP3Service(Service):
             if IRenewsHashes.providedBy(source):
                 renewing = Rehash(source, wanted.rehash, wanted.rehash_plain, means.run_in_thread, means.seconds)
                 source.right_password = renewing.right_password
-
-    def _options(self) -> ServerOptions:
-        protocol = self.config.protocol
-        return ServerOptions(
-            auth_tries=protocol.auth_tries,
-            login_timeout_seconds=protocol.login_timeout_seconds,
-            idle_timeout_seconds=protocol.idle_timeout_seconds,
-            session_max_seconds=protocol.session_max_seconds,
-            write_timeout_seconds=protocol.write_timeout_seconds,
-            command_octets=protocol.command_octets,
-            disconnect_octets=protocol.disconnect_octets,
-            bad_commands=protocol.bad_commands,
-            master_separator=self.config.masters.separator.encode(),
-            refuse_utf8_headers=protocol.utf8_headers == "refuse",
-        )
 
     def _bearer_tokens(self, login_names: names.LoginNames, run_in_thread: Any) -> Any:
         """Who answers the questions of OAUTHBEARER and XOAUTH2, None where they are not wanted."""
@@ -294,50 +276,6 @@ class POP3Service(Service):
         required = tls.client_certificates == "require"
         return ClientCertificates(tls.client_ca, tls.client_crl, required, tls.client_name, time.time)
 
-    def _limiter(self) -> Limits:
-        limits, protocol = self.config.limits, self.config.protocol
-        return Limits(
-            limits.connections,
-            limits.connections_per_address,
-            limits.ipv6_prefix,
-            limits.exempt,
-            limits.login_delay_seconds,
-            Penalties(protocol.auth_delay_seconds, protocol.auth_delay_max_seconds, self._reactor.seconds),
-            self._reactor.seconds,
-        )
-
-    def _maildrops(self, run_in_thread: Any) -> Maildrops:
-        config = self.config
-        maildir, mbox = config.maildir, config.mbox
-
-        def sleep(seconds: float) -> Deferred[None]:
-            return deferLater(self._reactor, seconds, lambda: None)
-
-        maildirs = MaildirOptions(
-            create=maildir.create,
-            sizes=maildir.sizes,
-            mark_seen=maildir.mark_seen == "retr",
-            index=maildir.index,
-            index_dir=maildir.index_dir,
-            lock_wait_seconds=maildir.lock_wait_seconds,
-            uidl_map=maildir.uidl_map,
-            cache_octets=maildir.cache_mib << 20,
-        )
-        spools = MboxOptions(
-            directory=mbox.index_dir or os.path.join(config.server.state_dir, "mbox"),
-            unique_ids=mbox.unique_ids,
-            unquote=mbox.quoting == "mboxrd",
-            dotlock=mbox.dotlock,
-            index=mbox.index,
-            lock_wait_seconds=mbox.lock_wait_seconds,
-            cache_octets=mbox.cache_mib << 20,
-        )
-        openers = {
-            "maildir": MaildirDriver(maildirs, run_in_thread, sleep, self._reactor.seconds).open_at,
-            "mbox": MboxDriver(spools, run_in_thread, sleep, self._reactor.seconds).open_at,
-        }
-        return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), openers)
-
     def _offer_proofs(self) -> None:
         """What proves a password without sending it; who cannot use such a mechanism had better not see it."""
         mode = self.config.protocol.digests
@@ -352,24 +290,10 @@ class POP3Service(Service):
         proven = together(*each)
         if channel.scram(proven, {}):
             self._keyring = Keyring(
-                self._sources, self._names, self._run_in_thread, self._secret(), self._app_passwords
+                self._sources, self._names, self._run_in_thread, assembly.scram_secret(self.config), self._app_passwords
             )
             self._keyring.learn()
         self._shared.offers = self._offers(proven)
-
-    def _secret(self) -> bytes:
-        """From which SCRAM's salts are made."""
-        path = os.path.join(self.config.server.state_dir, "scram_secret")
-        try:
-            return secret_file.read_or_make(path)
-        except (OSError, ValueError) as problem:
-            why = problem.strerror if isinstance(problem, OSError) else problem
-            _log.warn(
-                "cannot use {path}: {why}; salts of SCRAM may differ after each start, which tells who has an account",
-                path=path,
-                why=why,
-            )
-            return secrets.token_bytes(secret_file.SECRET_OCTETS)
 
     def _open_logs(self) -> None:
         self._bus.add(ProcessLog(self.config.log.level == "debug"))

@@ -92,7 +92,7 @@ class TokenTests(OAuthCase):
     def test_mechanisms_are_announced(self) -> None:
         """RFC 5034 section 3."""
         capabilities = self.wire().multi_line(b"CAPA")[1]
-        self.assertIn(b"SASL PLAIN LOGIN CRAM-MD5 OAUTHBEARER XOAUTH2\r\n", capabilities)
+        self.assertIn(b"SASL PLAIN LOGIN CRAM-MD5 OAUTHBEARER XOAUTH2 SCRAM-SHA-1 SCRAM-SHA-256\r\n", capabilities)
 
     def test_good_tokens_in_every_form(self) -> None:
         """RFC 7628: both mechanisms, with the command and in a line of its own, then mail."""

@@ -1,0 +1,107 @@
+"""
+Parts of the service, each made from what the configuration says about it.
+
+Purpose: the translation from the words of the configuration to plain arguments; L{tpops.service} puts the parts
+together.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from tpops.config.schema import Config
+from tpops.cred import names, secret_file
+from tpops.mailbox.locations import Maildrops
+from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
+from tpops.mailbox.mbox import MboxDriver, MboxOptions
+from tpops.policy.limits import Limits
+from tpops.policy.penalties import Penalties
+from tpops.server.options import ServerOptions
+
+_log = Logger()
+
+
+def server_options(config: Config) -> ServerOptions:
+    """Limits and timers of sessions."""
+    protocol = config.protocol
+    return ServerOptions(
+        auth_tries=protocol.auth_tries,
+        login_timeout_seconds=protocol.login_timeout_seconds,
+        idle_timeout_seconds=protocol.idle_timeout_seconds,
+        session_max_seconds=protocol.session_max_seconds,
+        write_timeout_seconds=protocol.write_timeout_seconds,
+        command_octets=protocol.command_octets,
+        disconnect_octets=protocol.disconnect_octets,
+        bad_commands=protocol.bad_commands,
+        master_separator=config.masters.separator.encode(),
+        refuse_utf8_headers=protocol.utf8_headers == "refuse",
+    )
+
+
+def limiter(config: Config, seconds: Callable[[], float]) -> Limits:
+    """Who may connect, and how long a wrong guess takes."""
+    limits, protocol = config.limits, config.protocol
+    return Limits(
+        limits.connections,
+        limits.connections_per_address,
+        limits.ipv6_prefix,
+        limits.exempt,
+        limits.login_delay_seconds,
+        Penalties(protocol.auth_delay_seconds, protocol.auth_delay_max_seconds, seconds),
+        seconds,
+    )
+
+
+def maildrops(config: Config, reactor: Any, run_in_thread: Any) -> Maildrops:
+    """Where the mail of all accounts is."""
+    maildir, mbox = config.maildir, config.mbox
+
+    def sleep(seconds: float) -> Deferred[None]:
+        return deferLater(reactor, seconds, lambda: None)
+
+    maildirs = MaildirOptions(
+        create=maildir.create,
+        sizes=maildir.sizes,
+        mark_seen=maildir.mark_seen == "retr",
+        index=maildir.index,
+        index_dir=maildir.index_dir,
+        lock_wait_seconds=maildir.lock_wait_seconds,
+        uidl_map=maildir.uidl_map,
+        cache_octets=maildir.cache_mib << 20,
+    )
+    spools = MboxOptions(
+        directory=mbox.index_dir or os.path.join(config.server.state_dir, "mbox"),
+        unique_ids=mbox.unique_ids,
+        unquote=mbox.quoting == "mboxrd",
+        dotlock=mbox.dotlock,
+        index=mbox.index,
+        lock_wait_seconds=mbox.lock_wait_seconds,
+        cache_octets=mbox.cache_mib << 20,
+    )
+    openers = {
+        "maildir": MaildirDriver(maildirs, run_in_thread, sleep, reactor.seconds).open_at,
+        "mbox": MboxDriver(spools, run_in_thread, sleep, reactor.seconds).open_at,
+    }
+    return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), openers)
+
+
+def scram_secret(config: Config) -> bytes:
+    """From which SCRAM's salts are made."""
+    path = os.path.join(config.server.state_dir, "scram_secret")
+    try:
+        return secret_file.read_or_make(path)
+    except (OSError, ValueError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) else problem
+        _log.warn(
+            "cannot use {path}: {why}; salts of SCRAM may differ after each start, which tells who has an account",
+            path=path,
+            why=why,
+        )
+        return secrets.token_bytes(secret_file.SECRET_OCTETS)
