@@ -29,6 +29,7 @@ NEEDED = {
     "checkpassword": {"command": ["/nowhere"]},
     "strcred": {"checker": "memory:joe:secret"},
     "ldap": {"urls": ["ldap://nowhere"], "base_dn": "dc=example", "filter": "(uid=$(user))"},
+    "mysql": {"preset": "tpops-v2"},
 }
 
 
