@@ -208,15 +208,16 @@ class Client:
     def _connect(self, server: Server, seconds: float) -> Any:
         """A connection to this server, in about so many seconds or not at all."""
         access = self._access
-        limit = max(1, min(access.share_seconds(), int(seconds)))
+        share = access.share_seconds()
         where: dict[str, Any] = {"unix_socket": server.path} if server.path else _tcp(server, access)
         connection = MySQLdb.connect(
             user=access.user,
             password=access.password,
             database=access.database,
-            connect_timeout=limit,
-            read_timeout=limit,
-            write_timeout=limit,
+            connect_timeout=max(1, min(share, int(seconds))),
+            # These stay for as long as the connection does.
+            read_timeout=share,
+            write_timeout=share,
             charset="utf8mb4",
             sql_mode=_MODE,
             autocommit=True,
