@@ -67,6 +67,23 @@ make_venv() {
     "$python" -m venv "$venv"
 }
 
+# build_mysqlclient: the library of the extra [mysql] is built from source; without it the tests of MySQL are left out.
+build_mysqlclient() {
+    local missing=() pair
+    if "$venv/bin/python" -c 'import MySQLdb' 2>/dev/null; then
+        return
+    fi
+    for pair in gcc:gcc mariadb_config:libmariadb-dev pkg-config:pkg-config; do
+        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    done
+    [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+    if { [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}"; } && "$venv/bin/python" -m pip install -q --config-settings editable_mode=compat -e "$checkout[mysql]"; then
+        return
+    fi
+    say "mysqlclient cannot be built here; the tests of MySQL are left out"
+    [ "${CI:-}" != true ]
+}
+
 use_venv() {
     local extras=${1:-} stamp sum
     if [ "${TPOPS_NO_INSTALL:-}" = 1 ]; then
@@ -86,6 +103,9 @@ use_venv() {
     "$venv/bin/python" -c 'import pip' 2>/dev/null || make_venv
     say "installing tpops${extras:+[$extras]} into $venv"
     "$venv/bin/python" -m pip install -q --config-settings editable_mode=compat -e "$checkout${extras:+[$extras]}"
+    if [[ ,$extras, == *,test,* ]]; then
+        build_mysqlclient
+    fi
     if [ -e "$stamp" ] && grep -q "^$sum .* $checkout\$" "$stamp"; then
         printf '%s %s %s\n' "$sum" "${extras:-base}" "$checkout" >>"$stamp"
     else

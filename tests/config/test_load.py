@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from importlib import import_module
 from typing import Annotated
 
@@ -30,7 +31,8 @@ class LoadCase(SynchronousTestCase):
         self.path = os.path.join(self.directory, "tpops.toml")
 
     def load(self, text: str, uid: int = 1000) -> Loaded:
-        with open(self.path, "w", encoding="utf-8", newline="") as file:
+        # For tests with secrets in it; a file that is there keeps its mode.
+        with open(self.path, "w", encoding="utf-8", newline="", opener=partial(os.open, mode=0o640)) as file:
             file.write(text)
         return load(self.path, uid)
 
@@ -126,6 +128,7 @@ class GoodTests(LoadCase):
         files = '[[accounts]]\ndriver = "passwd_file"\npath = "users"\n'
         for text, words in (
             ('[passwords]\nrehash = "argon2id"\n' + files, ["passwords.rehash changes nothing"]),
+            ('[passwords]\nrehash = "argon2id"\n[[accounts]]\ndriver = "mysql"\npreset = "tpops-v2"\n', []),
             ("[passwords]\nrehash_plain = true\n", ["passwords.rehash_plain changes nothing"]),
             ('[passwords]\nrehash = "argon2id"\nrehash_plain = true\n', []),
         ):
@@ -195,6 +198,18 @@ class BadTests(LoadCase):
         self.assertIn("server.hostname", problem)
         (problem,) = self.problems('qqq = "x"\n')
         self.assertIn("known are server, tls, listen", problem)
+
+    def test_secrets_are_not_for_everybody(self) -> None:
+        """A file with secrets that everybody may read is refused, without the secret; one without is not."""
+        text = '\n[[accounts]]\ndriver = "mysql"\npreset = "tpops-v2"\npassword = "{}"\n'
+        with open(self.path, "w", encoding="utf-8"):
+            os.chmod(self.path, 0o644)
+        self.load(text.format(""))
+        (problem,) = self.problems(text.format("hidden"))
+        self.assertTrue(problem.startswith("5: accounts[1].password is a secret, and everybody"), problem)
+        self.assertNotIn("hidden", problem)
+        os.chmod(self.path, 0o640)
+        self.assertEqual(self.load(text.format("hidden")).config.accounts[0].password, "hidden")
 
     def test_secret_values_are_not_shown(self) -> None:
         """A key that the schema calls secret is told without its value."""

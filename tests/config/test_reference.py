@@ -48,6 +48,7 @@ class ReferenceTests(SynchronousTestCase):
             lines.append(line.removeprefix("# ") if (known and " = " in line) or line.startswith("# [[") else line)
         text = "\n".join(lines).replace('address = "127.0.0.1"', 'address = "unix:/x"').replace("\nport = 110", "")
         path = pathlib.Path(self.mktemp())
+        path.touch(0o600)  # there are secrets in it
         path.write_text(text, "utf-8")
         loaded = load(str(path))
         self.assertEqual({key for key, origin in loaded.origins.items() if origin == "default"}, {"listen[1].port"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from typing import get_args
 from unittest import mock
 
@@ -29,6 +31,7 @@ NEEDED = {
     "checkpassword": {"command": ["/nowhere"]},
     "strcred": {"checker": "memory:joe:secret"},
     "ldap": {"urls": ["ldap://nowhere"], "base_dn": "dc=example", "filter": "(uid=$(user))"},
+    "mysql": {"preset": "tpops-v2"},
 }
 
 
@@ -38,7 +41,10 @@ class DriverTests(SynchronousTestCase):
     def test_every_kind_of_the_configuration_can_be_made(self) -> None:
         """The schema and the table have the same words; making opens nothing."""
         self.assertEqual(set(models()), set(drivers.kinds()))
+        built = importlib.util.find_spec("MySQLdb") is not None or os.environ.get("CI") == "true"
         for kind, model in models().items():
+            if kind == "mysql" and not built:
+                continue
             settings = model.model_validate({"driver": kind, **NEEDED.get(kind, {})}).settings()
             self.assertEqual(drivers.make(kind, "name", settings, means()).name, "name")
 

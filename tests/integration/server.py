@@ -165,6 +165,7 @@ class RunningServer:
 
     def write_configuration(self) -> None:
         """Write the file as it is now."""
+        self.configuration_file.touch(0o600)
         self.configuration_file.write_text(toml(self.configuration))
 
     def launch(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:

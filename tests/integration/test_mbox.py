@@ -65,7 +65,7 @@ class MboxTests(SynchronousTestCase):
 
     def test_mail_is_delivered_while_sessions_delete(self) -> None:
         """Promise: of 1,000 messages that procmail appends while 50 sessions delete, each is there exactly once."""
-        need("procmail", "procmail")
+        need(self, "procmail")
         self.spool.write_bytes(b"")
         self.server.start()
         deliveries = 4

@@ -13,6 +13,7 @@ import difflib
 import json
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 
@@ -20,6 +21,7 @@ import attrs
 from pydantic import BaseModel, ValidationError
 
 from tpops.config import checks, positions
+from tpops.config.accounts.base import AccountSource
 from tpops.config.model_walk import Tables, effective, label, secret, tables, without_kind
 from tpops.config.positions import Path
 from tpops.config.schema import Config
@@ -57,6 +59,14 @@ _ABOUT_THE_KEY = frozenset(("missing", "other_driver"))
 
 #: Drivers whose stored passwords become better ones at login.
 RENEWING_DRIVERS = ("sqlite",)
+
+#: The same for the presets of drivers that have some.
+RENEWING_PRESETS = ("tpops-v2",)
+
+
+def _renews(source: AccountSource) -> bool:
+    """Whether stored passwords of this source become better ones at login."""
+    return source.driver in RENEWING_DRIVERS or getattr(source, "preset", "") in RENEWING_PRESETS
 
 
 @attrs.frozen(slots=True)
@@ -100,11 +110,27 @@ def load(path: str, uid: int | None = None) -> Loaded:
         config = Config.model_validate(data, context=context)
     except ValidationError as error:
         raise ConfigError(explain(error, path, places, Config)) from None
+    open_secrets = list(_open_secrets(config, path, places))
+    if open_secrets:
+        raise ConfigError(open_secrets)
     origins = {
         label(key): f"{path}:{positions.find(places, key)}" if key in places else "default"
         for key, _ in effective(config)
     }
     return Loaded(config, path, origins, tuple(_warnings(config, os.geteuid() if uid is None else uid)))
+
+
+def _open_secrets(config: Config, path: str, places: Mapping[Path, int]) -> Iterator[str]:
+    """The secrets in a file that everybody on the machine may read."""
+    if not os.stat(path).st_mode & stat.S_IROTH:
+        return
+    known = tables(Config)
+    for where, value in effective(config):
+        if value and where in places and secret(where, known):
+            yield (
+                f"{path}:{positions.find(places, where)}: {label(where)} is a secret, and everybody on this machine "
+                "may read this file; chmod 640 it"
+            )
 
 
 def explain(error: ValidationError, path: str, places: Mapping[Path, int], model: type[BaseModel]) -> list[str]:
@@ -194,8 +220,8 @@ def _warnings(config: Config, uid: int) -> Iterator[str]:
         yield 'protocol.apop_only with digests = "never" lets nobody log in without TLS'
     if config.maildir.sizes != "exact":
         yield f'maildir.sizes is "{config.maildir.sizes}"; sizes that clients see are not exact as RFC 1939 asks'
-    if config.passwords.rehash and not any(one.driver in RENEWING_DRIVERS for one in config.accounts):
-        drivers = ", ".join(RENEWING_DRIVERS)
+    if config.passwords.rehash and not any(map(_renews, config.accounts)):
+        drivers = ", ".join((*RENEWING_DRIVERS, *RENEWING_PRESETS))
         yield f"passwords.rehash changes nothing: no accounts source is one that tpops writes ({drivers})"
     if config.passwords.rehash_plain and not config.passwords.rehash:
         yield "passwords.rehash_plain changes nothing: passwords.rehash is not set"

@@ -16,7 +16,7 @@ from typing import Any
 from tpops.cred.source import Means, Source
 from tpops.errors import ConfigError
 
-#: Module, class and the extra that has the library, "" for none.
+#: Module, class (or what makes an object), and the extra that has the library, "" for none.
 _KINDS: dict[str, tuple[str, str, str]] = {
     "sqlite": ("tpops.cred.sqlite", "SQLiteAccounts", ""),
     "passwd_file": ("tpops.cred.passwd_file", "PasswdFile", ""),
@@ -27,6 +27,7 @@ _KINDS: dict[str, tuple[str, str, str]] = {
     "checkpassword": ("tpops.cred.checkpassword", "CheckpasswordAccounts", ""),
     "strcred": ("tpops.cred.strcred", "StrcredAccounts", ""),
     "ldap": ("tpops.cred.ldap", "LDAPAccounts", "ldap"),
+    "mysql": ("tpops.cred.mysql_tables", "open_accounts", "mysql"),
 }
 
 

@@ -1,0 +1,185 @@
+"""
+Tables in MySQL or MariaDB that tpops may also write: TPOPS' own, and schema v2.
+
+Purpose: "tpops user" for the presets tpops-classic and tpops-v2; better hashes at login for the latter.
+Limits: for command lines and threads; each change is a connection of its own.  TPOPS' table has neither a home nor a
+way to keep somebody out, and its column for passwords is short: what does not fit is refused, not cut off.  There, a
+password whose form the configuration says (password_scheme) has no "{SCHEME}", so that TPOPS can go on reading it.
+Errors: LookupUnavailable, also when the database's user may not write.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from zope.interface import implementer
+
+from tpops.cred import schemes
+from tpops.cred.mysql import MySQLAccounts
+from tpops.cred.source import Means
+from tpops.cred.sql_rows import stored_password
+from tpops.db.mysql import Answer, Client, DatabaseFailed
+from tpops.db.mysql_servers import Line
+from tpops.errors import LookupUnavailable, UnknownUser
+from tpops.interfaces import IAccountAdmin, IRenewsHashes
+from tpops.model import Account
+
+_DUPLICATE, _TOO_LONG = 1062, 1406
+
+_LOCATION = "maildir:"
+
+
+@attrs.frozen
+class _Table:
+    """
+    How a kind of table is written.
+
+    @ivar add: values are name, password, maildrop, home, uid, gid, time, time
+    @ivar password: values are password, time, name
+    @ivar enabled: values are 1 or 0, time, name; "" where the table has no such column
+    @ivar names: gives name and whether he is enabled, in order
+    """
+
+    add: str
+    password: str
+    enabled: str
+    remove: str
+    names: str
+
+
+_CLASSIC = _Table(
+    add="INSERT INTO user (login, passwd, maildir) VALUES (%s, %s, %s)",
+    password="UPDATE user SET passwd = %s WHERE login = %s",  # noqa: S106  # no password
+    enabled="",
+    remove="DELETE FROM user WHERE login = %s",
+    names="SELECT login, 1 FROM user ORDER BY login",
+)
+
+_V2 = _Table(
+    add=(
+        "INSERT INTO tpops_user (name, password_hash, maildrop, home, unix_uid, unix_gid, created_at, changed_at) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+    ),
+    password="UPDATE tpops_user SET password_hash = %s, changed_at = %s WHERE name = %s",  # noqa: S106
+    enabled="UPDATE tpops_user SET enabled = %s, changed_at = %s WHERE name = %s",
+    remove="DELETE FROM tpops_user WHERE name = %s",
+    names="SELECT name, enabled FROM tpops_user ORDER BY name",
+)
+
+_RENEW = "UPDATE tpops_user SET password_hash = %s, changed_at = %s WHERE name = %s AND password_hash = %s"
+
+
+@implementer(IAccountAdmin)
+class WritableAccounts(MySQLAccounts):
+    """See the module."""
+
+    clock: Callable[[], float] = staticmethod(time.time)
+
+    @property
+    def _table(self) -> _Table:
+        return _CLASSIC if self.settings.preset == "tpops-classic" else _V2
+
+    def add(self, account: Account, password_hash: str) -> None:
+        """See L{IAccountAdmin.add}."""
+        stored, now = self._column(password_hash), int(self.clock())
+        values: list[object] = [
+            account.name,
+            stored,
+            account.maildrop,
+            account.home,
+            account.uid,
+            account.gid,
+            now,
+            now,
+        ]
+        if self._table is _CLASSIC:
+            if account.home:
+                raise LookupUnavailable(f"accounts source {self.name}: TPOPS' table has no home; give a Maildir")
+            values = [account.name, stored, (account.maildrop or "").removeprefix(_LOCATION) or None]
+        try:
+            self._write(self._table.add, values)
+        except DatabaseFailed as error:
+            if error.number == _DUPLICATE:
+                raise ValueError(f"there is already an account {account.name}") from None
+            raise self._failed(error) from None
+
+    def set_password(self, name: str, password_hash: str) -> None:
+        """See L{IAccountAdmin.set_password}."""
+        self._change(self._table.password, self._column(password_hash), name)
+
+    def set_enabled(self, name: str, enabled: bool) -> None:
+        """See L{IAccountAdmin.set_enabled}."""
+        if not self._table.enabled:
+            raise LookupUnavailable(
+                f"accounts source {self.name}: TPOPS' table cannot keep anybody out; give him another password"
+            )
+        self._change(self._table.enabled, int(enabled), name)
+
+    def remove(self, name: str) -> None:
+        """See L{IAccountAdmin.remove}."""
+        self._change(self._table.remove, None, name)
+
+    def names(self) -> list[tuple[str, bool]]:
+        """See L{IAccountAdmin.names}."""
+        try:
+            return [(str(name), bool(enabled)) for name, enabled in self._write(self._table.names, ()).rows]
+        except DatabaseFailed as error:
+            raise self._failed(error) from None
+
+    def _column(self, password_hash: str) -> str:
+        """A stored password as the table has it: without its scheme where that goes without saying."""
+        bare = password_hash.partition("}")[2]
+        said, unsaid = schemes.parse(password_hash), stored_password(bare, self.password_scheme)
+        try:
+            meant = schemes.parse(unsaid)
+        except ValueError:
+            return password_hash
+        same = bare and meant[1] == said[1] and meant[0].check is said[0].check
+        return bare if same and self._table is _CLASSIC else password_hash
+
+    def _change(self, statement: str, value: object, name: str) -> None:
+        """Write to one account."""
+        values = [] if value is None else [value] if self._table is _CLASSIC else [value, int(self.clock())]
+        try:
+            found = self._write(statement, [*values, name]).affected
+        except DatabaseFailed as error:
+            raise self._failed(error) from None
+        if not found:
+            raise UnknownUser(f"there is no account {name} in {self.name}")
+
+    def _write(self, statement: str, values: Sequence[object]) -> Answer:
+        """Run one statement on a connection of its own."""
+        access = self.access()
+        client = Client(access, Line(access.servers, time.monotonic), writable=True)
+        try:
+            answer: Answer = client.transaction(lambda execute: execute(statement, values))
+        finally:
+            client.close()
+        return answer
+
+    def _failed(self, error: DatabaseFailed) -> LookupUnavailable:
+        hint = ""
+        if error.number == _TOO_LONG:
+            hint = "; choose another scheme (--scheme), or make the column longer"
+        return LookupUnavailable(f"accounts source {self.name}: {error}{hint}")
+
+
+@implementer(IRenewsHashes)
+class RenewableAccounts(WritableAccounts):
+    """Schema v2, where a better hash fits."""
+
+    def renew_hash(self, name: str, old: str, new: str) -> bool:
+        """See L{IRenewsHashes.renew_hash}."""
+        try:
+            return self._write(_RENEW, (new, int(self.clock()), name, old)).affected > 0
+        except DatabaseFailed as error:
+            raise self._failed(error) from None
+
+
+def open_accounts(name: str, means: Means, **settings: Any) -> MySQLAccounts:
+    """The accounts of a database, with a way to change them where their tables are known."""
+    kinds = {"tpops-classic": WritableAccounts, "tpops-v2": RenewableAccounts}
+    return kinds.get(settings["preset"], MySQLAccounts)(name, means, **settings)
