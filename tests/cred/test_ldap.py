@@ -298,8 +298,9 @@ class SettingsTests(TestCase):
     """What the configuration may say."""
 
     def file(self, octets: bytes) -> str:
-        """A file with these octets."""
+        """A file with these octets, for its owner alone."""
         path = Path(self.mktemp())
+        path.touch(0o600)
         path.write_bytes(octets)
         return str(path)
 
@@ -341,7 +342,7 @@ class SettingsTests(TestCase):
             ({"tls_ca": "/nowhere"}, "tls_ca: cannot read /nowhere: No such file"),
             ({"tls_ca": empty}, "tls_ca: .* has no certificate in PEM form"),
             ({"bind_password_file": "/nowhere"}, "bind_password_file: cannot read /nowhere"),
-            ({"bind_password_file": empty}, "bind_password_file: .* has no password in its first line"),
+            ({"bind_password_file": empty}, "bind_password_file: the first line of .* is empty"),
         ):
             with self.assertRaisesRegex(ConfigError, why) as raised:
                 accounts(self, directory, **keys)

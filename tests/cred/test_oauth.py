@@ -134,13 +134,15 @@ class FileTests(SynchronousTestCase):
         path.write_text("geheim\n")
         path.chmod(0o644)
         (problem,) = oauth.problems("", str(path), "")
-        self.assertIn(f"chmod 0600 {path}", problem)
+        self.assertIn(f"{path} is open to everybody on this machine; chmod 600", problem)
         path.chmod(0o640)
         self.assertEqual(oauth.problems("", str(path), ""), [])
-        for content in (b"", b"\nx\n", b"\xff\n", b"a\x00b\n"):
+        bad = ((b"", "is empty"), (b"\nx\n", "is empty"), (b"\xff\n", "is not UTF-8"), (b"a\x00b\n", "ASCII"))
+        for content, why in bad:
             path.write_bytes(content)
             (problem,) = oauth.problems("", str(path), "")
-            self.assertIn("must have a password of ASCII characters in its first line", problem)
+            self.assertIn("oauth.client_secret_file: ", problem)
+            self.assertIn(why, problem)
 
 
 class MasterKeysTests(SynchronousTestCase):

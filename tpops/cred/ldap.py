@@ -33,6 +33,7 @@ from tpops.cred.ldap_connection import Question, ServerFailed
 from tpops.cred.ldap_directory import Directory
 from tpops.cred.ldap_filter import FilterTemplate
 from tpops.cred.ldap_server import Access, Address, Server, TLSContext
+from tpops.cred.password_file import read_secret
 from tpops.cred.private_reactor import run_until_done
 from tpops.cred.schemes import MAX_PASSWORD_OCTETS
 from tpops.cred.source import AskingSource, Means
@@ -193,9 +194,8 @@ class LDAPAccounts(AskingSource):
         mine = self._settings
         password = mine.bind_password.encode("utf-8")
         if mine.bind_password_file:
-            password = self._read("bind_password_file", mine.bind_password_file).partition(b"\n")[0].rstrip(b"\r")
-            if not password:
-                raise self._wrong("bind_password_file", f"{mine.bind_password_file} has no password in its first line")
+            what = f"accounts source {self.name}: bind_password_file"
+            password = read_secret(mine.bind_password_file, what).encode("utf-8")
         return Access(mine.bind_dn, password, mine.tls == "starttls", self._tls_context(), mine.connections)
 
     def _tls_context(self) -> TLSContext:

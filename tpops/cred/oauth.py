@@ -10,8 +10,6 @@ Nothing of a token is logged.
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 from functools import partial
 from typing import Any
@@ -22,6 +20,7 @@ from tpops.cred.claims import Rules, TokenRefused, Verifier
 from tpops.cred.hashes import RunInThread
 from tpops.cred.introspection import Introspection
 from tpops.cred.names import LoginNames
+from tpops.cred.password_file import read_secret
 from tpops.cred.signed_tokens import SignedTokens
 from tpops.cred.token_keys import Keys, KeysAtAddress, KeysInFile, parse_octets
 from tpops.cred.web import Web, credentials, trust
@@ -134,18 +133,8 @@ def problems(jwks_file: str, client_secret_file: str, ca_file: str) -> list[str]
 
 
 def _secret(path: str) -> str:
-    """The first line of a file that nobody else may read."""
-    try:
-        with open(path, encoding="ascii") as file:
-            if os.fstat(file.fileno()).st_mode & stat.S_IROTH:
-                raise ConfigError([f"oauth.client_secret_file {path} can be read by everybody; chmod 0600 {path}"])
-            secret = file.readline().rstrip("\r\n")
-    except OSError as problem:
-        raise ConfigError([f"cannot read oauth.client_secret_file {path}: {problem.strerror}"]) from problem
-    except ValueError:
-        secret = ""
-    if not secret or not secret.isprintable():
-        raise ConfigError(
-            [f"oauth.client_secret_file {path} must have a password of ASCII characters in its first line"]
-        )
+    """Our password at the introspection server."""
+    secret = read_secret(path, "oauth.client_secret_file")
+    if not secret.isascii() or not secret.isprintable():
+        raise ConfigError([f"oauth.client_secret_file: {path} must have ASCII characters in its first line"])
     return secret
