@@ -28,13 +28,13 @@ class PasswordFileTests(SynchronousTestCase):
     def test_what_is_refused(self) -> None:
         """With its path and the reason."""
         for path, said in (
-            (self.write(b"word\n", 0o644), "is open to everybody on this machine; chmod"),
-            (self.write(b"word\n", 0o602), "is open to everybody"),
-            (self.write(b"\nword\n"), "is empty"),
+            (self.write(b"geheim7\n", 0o644), "is open to everybody on this machine; chmod"),
+            (self.write(b"geheim7\n", 0o602), "is open to everybody"),
+            (self.write(b"\ngeheim7\n"), "is empty"),
             (self.write(b"\xff\n"), "is not UTF-8"),
             ("/nowhere/at all", "cannot read /nowhere/at all: No such file or directory"),
         ):
             problem = str(self.assertRaises(ConfigError, read_secret, path, "accounts source db"))
             self.assertIn(said, problem)
             self.assertTrue(problem.startswith("accounts source db: "))
-            self.assertNotIn("word", problem)
+            self.assertNotIn("geheim7", problem)

@@ -33,7 +33,7 @@ class APOPOnlyTests(SynchronousTestCase):
         client = self.client()
         capabilities = client.capa()
         self.assertNotIn("USER", capabilities)
-        self.assertEqual(capabilities["SASL"], ["CRAM-MD5"])
+        self.assertEqual(capabilities["SASL"], ["CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"])
         self.assertRaisesRegex(poplib.error_proto, "passwords are not taken without TLS", client.user, USER)
         with self.assertRaises((poplib.error_proto, OSError)):
             client.pass_(PASSWORD)

@@ -61,6 +61,8 @@ class OtherUidCase(AppPasswordCase):
         os.chown(directory / "mail", entry.pw_uid, entry.pw_gid)
         self.server = server
         server.write_configuration()
+        # There are no secrets in it, and whoever asks by sudo reads it under another user.
+        server.configuration_file.chmod(0o644)
         self.tpops("init")
         self.tpops("key")
         return server

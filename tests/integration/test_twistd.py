@@ -116,7 +116,7 @@ class StartTests(SynchronousTestCase):
         ]
         server = self.server(directory, listen=listen).start()
         ports = [one["port"] for one in server.configuration["listen"][:3]]
-        self.assertEqual(len(set(ports)), 3)
+        self.assertNotEqual(ports[0], ports[2])
         path = directory / "pop3.socket"
         self.assertEqual(path.stat().st_mode & 0o777, 0o606)
         for address in (("127.0.0.1", ports[0]), ("::1", ports[1]), ("127.0.0.1", ports[2]), str(path)):
