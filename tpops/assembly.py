@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.mailbox.mbox import MboxDriver, MboxOptions
 from tpops.policy.limits import Limits
 from tpops.policy.penalties import Penalties
+from tpops.server.client_certificates import ClientCertificates
 from tpops.server.options import ServerOptions
 
 _log = Logger()
@@ -90,6 +92,15 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any) -> Maildrops:
         "mbox": MboxDriver(spools, run_in_thread, sleep, reactor.seconds).open_at,
     }
     return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), openers)
+
+
+def client_certificates(config: Config) -> ClientCertificates | None:
+    """Whose certificates are accepted from clients, None where they are not asked for any."""
+    tls = config.tls
+    if tls.client_certificates == "off":
+        return None
+    required = tls.client_certificates == "require"
+    return ClientCertificates(tls.client_ca, tls.client_crl, required, tls.client_name, time.time)
 
 
 def scram_secret(config: Config) -> bytes:

@@ -53,7 +53,6 @@ from tpops.protocol.sasl import CramMD5, LoginExchange, Mechanisms, Plain
 from tpops.protocol.scram import KeysOf
 from tpops.server import channel
 from tpops.server.certificates import Certificates
-from tpops.server.client_certificates import ClientCertificates
 from tpops.server.listeners import Listener, listen, where
 from tpops.server.offers import Offers
 from tpops.server.shared import Shared, no_answers
@@ -96,7 +95,7 @@ class POP3Service(Service):
         self._bus = EventBus((), time.time)
         self._logs: list[LogFile] = []
         self._keyring: Keyring | None = None
-        self._clients = self._client_certificates()
+        self._clients = assembly.client_certificates(config)
         self._shared = self._make_shared()
 
     def privilegedStartService(self) -> None:
@@ -268,13 +267,6 @@ class POP3Service(Service):
             if tls.certificate
             else None
         )
-
-    def _client_certificates(self) -> ClientCertificates | None:
-        tls = self.config.tls
-        if tls.client_certificates == "off":
-            return None
-        required = tls.client_certificates == "require"
-        return ClientCertificates(tls.client_ca, tls.client_crl, required, tls.client_name, time.time)
 
     def _offer_proofs(self) -> None:
         """What proves a password without sending it; who cannot use such a mechanism had better not see it."""

@@ -292,6 +292,17 @@ class CheckTests(TLSCase):
         self.pem.unlink()
         self.assertIn("problem: tls.certificate: cannot read", self.refused("check"))
 
+    def test_authorities_of_clients(self) -> None:
+        """A file that is not there, or has no certificate, is told before the server starts."""
+        self.issue()
+        before = pathlib.Path(self.config).read_text()
+        self.configure(before.replace("[tls]", '[tls]\nclient_certificates = "ask"\nclient_ca = "clients.pem"'))
+        self.assertIn("tls.client_ca: cannot read", self.refused("check"))
+        pathlib.Path(self.directory, "clients.pem").write_bytes(b"nothing\n")
+        self.assertIn("tls.client_ca: ", self.refused("check"))
+        pathlib.Path(self.directory, "clients.pem").write_bytes(ROOT.pem)
+        self.assertIn("is right", self.tpops("check"))
+
     def test_warnings_do_not_make_it_wrong(self) -> None:
         """The last days of a certificate."""
         self.issue(hours=(-24 * 70, 24 * 10))

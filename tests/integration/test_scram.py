@@ -229,6 +229,35 @@ class StoredKeysTests(ScramCase):
         self.assertEqual(self.mechanisms(self.wire()), [])
 
 
+class OtherSourcesTests(ScramCase):
+    """Where the secrets are, and whose."""
+
+    def test_lookup_table(self) -> None:
+        """Promise: the table that serves APOP and PASS serves SCRAM as well."""
+        self.server.stop()
+        table = self.server.directory / "secrets"
+        table.touch(0o600)
+        table.write_text(f"{USER}  {PASSWORD}\n")
+        self.server.configuration["accounts"] = [{"driver": "apop_db", "table": f"texthash:{table}"}]
+        self.server.configuration["mail"] = {"location": f"maildir:{self.server.directory}/$(user)/Maildir"}
+        self.server.start()
+        for mechanism in ("SCRAM-SHA-1", "SCRAM-SHA-256"):
+            wire = self.wire()
+            self.assertEqual(self.scramp(wire, mechanism, "wrong"), _WRONG)
+            self.assertTrue(self.scramp(wire, mechanism).startswith(b"+OK joe has 1 message"), mechanism)
+            wire.command(b"QUIT")
+
+    def test_disabled_account(self) -> None:
+        """Promise: refused, and told so, after the right proof only."""
+        self.server.stop()
+        users = self.server.directory / "users"
+        users.write_text(f"{USER}:{self.stored}::::/nowhere::nologin\n")
+        self.server.start()
+        self.assertEqual(self.scramp(self.wire(), "SCRAM-SHA-256", "wrong"), _WRONG)
+        self.assertIn(b"account is disabled", self.scramp(self.wire(), "SCRAM-SHA-256"))
+        self.assertIn("AccountDisabled", self.server.event("login-refused")["detail"])
+
+
 class ChannelBindingTests(ScramCase):
     """The -PLUS mechanisms."""
 
