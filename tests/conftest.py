@@ -18,6 +18,12 @@ collect_ignore_glob = (
 )
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was left out, by name."""
+    if collect_ignore_glob:
+        terminalreporter.write_line("left out: the tests of MySQL, since mysqlclient is not installed")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Leave the checkout for as long as tests run."""

@@ -38,17 +38,18 @@ class MboxMessage:
     A message in a spool; see L{IStoredMessage}.
 
     @param descriptor: of the spool, which is closed with the message
+    @param separator: the line before the message, which has been read from C{file}
     @param unquote: see L{tpops.mailbox.unquoted}
     """
 
     __slots__ = ("_descriptor", "_file", "_left", "_place", "_ready", "_separator", "_stamp", "_unquoting")
 
-    def __init__(self, descriptor: int, place: Place, file: StoredFile, unquote: bool) -> None:
+    def __init__(self, descriptor: int, place: Place, separator: bytes, file: StoredFile, unquote: bool) -> None:
         self._descriptor = descriptor
         self._file = file
         self._place = place
         self._left = place.end - place.body
-        self._separator = os.pread(descriptor, place.body - place.start, place.start)
+        self._separator = separator
         self._stamp = stamp_of(os.fstat(descriptor))
         self._unquoting = Unquoting() if unquote else None
         self._ready = b""
@@ -126,8 +127,10 @@ class MboxSession:
                 try:
                     place = self._place(number, stamp_of(os.fstat(descriptor)))
                     if place is not None:
-                        file = StoredFile(descriptor, self._driver.run_in_thread, place.body)
-                        return MboxMessage(descriptor, place, file, self._driver.options.unquote)
+                        file = StoredFile(descriptor, self._driver.run_in_thread, place.start)
+                        read = file.read(place.body - place.start)
+                        separator = read if isinstance(read, bytes) else await read
+                        return MboxMessage(descriptor, place, separator, file, self._driver.options.unquote)
                 except BaseException:
                     os.close(descriptor)
                     raise

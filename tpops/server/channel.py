@@ -74,13 +74,13 @@ class OverTLS:
     def __init__(
         self, proven: Collection[str], clients: ClientCertificates | None, canonical: Callable[[bytes], str]
     ) -> None:
-        self._proven = proven
+        self._proven = [name for name in proven if name.encode("ascii") in DIGESTS]
         self._clients = clients
         self._canonical = canonical
 
     def __call__(self, connection: SSL.Connection) -> Mechanisms:
         """The mechanisms that this connection has beside those of all."""
-        mechanisms = scram(self._proven, bindings(connection))
+        mechanisms = scram(self._proven, bindings(connection)) if self._proven else {}
         names = self._clients.names(connection) if self._clients is not None else ()
         if names:
             mechanisms[b"EXTERNAL"] = partial(External, names, self._canonical)
