@@ -83,9 +83,8 @@ class Offers:
     def over(self, connection: SSL.Connection) -> Offer:
         """Once the handshake of this connection is done."""
         offer = self.with_tls()
-        if self._over_tls is None:
-            return offer
-        return replace(offer, mechanisms={**offer.mechanisms, **self._over_tls(connection)})
+        own = self._over_tls(connection) if self._over_tls is not None else {}
+        return replace(offer, mechanisms={**offer.mechanisms, **own}) if own else offer
 
     def _without_tls(self, tls: str, allowed: bool) -> Offer:
         offer = self._base if allowed else _without_passwords(self._base)
