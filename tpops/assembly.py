@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from tpops.config.schema import Config
 from tpops.cred import names, secret_file
-from tpops.mailbox.locations import Maildrops
+from tpops.mailbox.locations import Maildrops, Store
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.mailbox.mbox import MboxDriver, MboxOptions
 from tpops.policy.limits import Limits
@@ -87,11 +87,11 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any) -> Maildrops:
         lock_wait_seconds=mbox.lock_wait_seconds,
         cache_octets=mbox.cache_mib << 20,
     )
-    openers = {
-        "maildir": MaildirDriver(maildirs, run_in_thread, sleep, reactor.seconds).open_at,
-        "mbox": MboxDriver(spools, run_in_thread, sleep, reactor.seconds).open_at,
+    stores: dict[str, Store] = {
+        "maildir": MaildirDriver(maildirs, run_in_thread, sleep, reactor.seconds),
+        "mbox": MboxDriver(spools, run_in_thread, sleep, reactor.seconds),
     }
-    return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), openers)
+    return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores)
 
 
 def client_certificates(config: Config) -> ClientCertificates | None:

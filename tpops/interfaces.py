@@ -11,11 +11,11 @@ line ends and before dot-stuffing, as LIST announces them (RFC 1939 section 11).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Sequence
 
 from zope.interface import Attribute, Interface
 
-from tpops.model import Account, Event, Peer, Session
+from tpops.model import Account, Envelope, Event, Peer, Session
 
 
 class ISnapshot(Interface):
@@ -100,6 +100,32 @@ class IMaildropDriver(Interface):
 
         @raise MaildropBusy: when another session holds the lock
         @raise StorageUnavailable: when the storage cannot be reached
+        @raise MaildropBroken: when an administrator is needed
+        """
+
+
+class IIncomingMessage(Interface):
+    """A message that is to be stored: complete, and kept until every recipient has it."""
+
+    octets: int = Attribute("how many octets it has, with the line ends that it came with")
+
+    def chunks() -> Iterator[bytes]:
+        """Its octets from the first one, in pieces of at most 1 MiB; anew at each call.  Blocks: for threads."""
+
+
+class IAppendable(Interface):
+    """Add-on of an IMaildropDriver that takes new mail."""
+
+    async def append(account: Account, message: IIncomingMessage, envelope: Envelope) -> bytes:
+        """
+        Store a message behind all others: when this returns, it survives a power cut; when it raises, nothing is there.
+
+        No session is waited for or disturbed.  Of two at the same time, none gets over the quota.  Cancelling the
+        Deferred that runs this does not stop what has begun.
+
+        @return: the unique-id that the message has from now on, b"" where the store gives it at the next login only
+        @raise QuotaExceeded: when it does not fit into the account's quota
+        @raise StorageUnavailable: when it cannot be stored now
         @raise MaildropBroken: when an administrator is needed
         """
 

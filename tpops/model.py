@@ -42,6 +42,8 @@ class Account:
     @ivar maildrop: where his mail lies, when the source says so ("maildir:/path"); None means the configured default
     @ivar uid: numeric user id that owns the mail, or None
     @ivar gid: numeric group id that owns the mail, or None
+    @ivar quota_octets: most stored octets of all his messages together, 0 for any; None means the configured default
+    @ivar quota_messages: most messages, 0 for any; None means the configured default
     """
 
     name: str
@@ -50,6 +52,23 @@ class Account:
     maildrop: str | None = None
     uid: int | None = None
     gid: int | None = None
+    quota_octets: int | None = None
+    quota_messages: int | None = None
+
+
+@attrs.frozen(slots=True)
+class Envelope:
+    """
+    What is known of a message that arrives, beside its octets (RFC 5321 section 2.3.1).
+
+    @ivar sender: the reverse-path without angle brackets, "" for the null sender
+    @ivar recipient: the forward-path without angle brackets, as the sender gave it
+    @ivar at: when it arrived, seconds since the epoch
+    """
+
+    sender: str
+    recipient: str
+    at: float
 
 
 @attrs.define(slots=True)

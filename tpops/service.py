@@ -22,30 +22,22 @@ from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tpops import assembly
+from tpops.backend import Backend
 from tpops.config.schema import Config
-from tpops.cred import drivers, names
-from tpops.cred.app_password_store import AppPasswordStore
-from tpops.cred.app_passwords import AppPasswords, LastUses
-from tpops.cred.hashes import Verifier
+from tpops.cred import drivers
 from tpops.cred.keys import Keyring
 from tpops.cred.masters import Masters
-from tpops.cred.ordered import OrderedChecker
 from tpops.cred.realm import Realm
-from tpops.cred.rehash import Rehash
-from tpops.cred.sealing import KeyFile
-from tpops.cred.source import Means
 from tpops.errors import ConfigError
 from tpops.events.access_log import AccessLog
 from tpops.events.bus import EventBus
 from tpops.events.json_log import JSONLog
 from tpops.events.log_file import LogFile
 from tpops.events.process_log import ProcessLog
-from tpops.interfaces import IRenewsHashes
 from tpops.process import privileges
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
@@ -91,7 +83,7 @@ class POP3Service(Service):
         self.ports: list[IListeningPort] = []
         self._reactor = reactor
         self._identity = privileges.identity(config.server.user, config.server.group)
-        self._run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+        self._backend = Backend(config, reactor)
         self._bus = EventBus((), time.time)
         self._logs: list[LogFile] = []
         self._keyring: Keyring | None = None
@@ -106,8 +98,7 @@ class POP3Service(Service):
                 self.ports.append(listen(listener, self._shared, self._reactor))
                 if listener.path is not None and self._identity is not None and os.geteuid() == 0:
                     os.chown(listener.path, self._identity.uid, self._identity.gid)
-            for source in self._sources:
-                source.start()
+            self._backend.start()
             if self._identity is not None:
                 privileges.become(self._identity)
             self._open_logs()
@@ -153,14 +144,9 @@ class POP3Service(Service):
                     connection.abort("server shutdown")
             removing = any(not connection.interruptible() for connection in connections)
             patience = _STOP_SECONDS if removing else _STOP_WAITING_SECONDS
-        for source in self._sources:
-            stopped = source.stop()
-            if stopped is not None:
-                await stopped
         if self._oauth is not None:
             self._oauth.stop()
-        if self._app_passwords is not None:
-            await self._app_passwords.stop()
+        await self._backend.stop()
         self._bus.close()
         for log in self._logs:
             log.close()
@@ -168,27 +154,13 @@ class POP3Service(Service):
     # Parts.
 
     def _make_shared(self) -> Shared:
-        config = self.config
-        run_in_thread = self._run_in_thread
-        passwords = config.passwords
-        verifier = Verifier(run_in_thread, self._reactor.seconds, passwords.cache_entries, passwords.cache_ttl_seconds)
-        self._names = login_names = names.LoginNames(
-            config.names.default_domain, config.names.lowercase, config.names.separators
-        )
-        means = Means(
-            verifier, run_in_thread, self._reactor.seconds, self._reactor, login_names.split, config.server.hostname
-        )
-        self._sources = [drivers.make(one.driver, one.name, one.settings(), means) for one in config.accounts]
-        if passwords.rehash:
-            self._renew_hashes(means)
-        self._app_passwords = self._make_app_passwords(verifier)
-        checker = OrderedChecker(self._sources, login_names, verifier, self._app_passwords)
-        acting = Masters(checker.requestAvatarId, login_names, **config.masters.settings())
-        self._oauth = self._bearer_tokens(login_names, run_in_thread)
+        config, backend = self.config, self._backend
+        acting = Masters(backend.checker.requestAvatarId, backend.names, **config.masters.settings())
+        self._oauth = self._bearer_tokens()
         limiter = assembly.limiter(config, self._reactor.seconds)
         portal = Portal(
-            Realm(checker, assembly.maildrops(config, self._reactor, run_in_thread), limiter.login_delay),
-            [checker, acting],
+            Realm(backend.checker, backend.maildrops, limiter.login_delay),
+            [backend.checker, acting],
         )
         return Shared(
             portal=portal,
@@ -203,20 +175,12 @@ class POP3Service(Service):
             consult=self._consult,
         )
 
-    def _renew_hashes(self, means: Means) -> None:
-        """Stored passwords become better ones when their owners log in, in the sources that can be written."""
-        wanted = self.config.passwords
-        for source in self._sources:
-            if IRenewsHashes.providedBy(source):
-                renewing = Rehash(source, wanted.rehash, wanted.rehash_plain, means.run_in_thread, means.seconds)
-                source.right_password = renewing.right_password
-
-    def _bearer_tokens(self, login_names: names.LoginNames, run_in_thread: Any) -> Any:
+    def _bearer_tokens(self) -> Any:
         """Who answers the questions of OAUTHBEARER and XOAUTH2, None where they are not wanted."""
         if not self.config.oauth.used:
             return None
         oauth = drivers.load("tpops.cred.oauth", "OAuth", "oauth", "[oauth]")
-        return oauth(login_names, self._reactor, run_in_thread, **self.config.oauth.settings())
+        return oauth(self._backend.names, self._reactor, self._backend.run_in_thread, **self.config.oauth.settings())
 
     async def _consult(self, question: object) -> object:
         """See L{Shared.consult}."""
@@ -225,15 +189,6 @@ class POP3Service(Service):
         if isinstance(question, KeysOf) and self._keyring is not None:
             return await self._keyring.keys(question)
         return await no_answers(question)
-
-    def _make_app_passwords(self, verifier: Verifier) -> AppPasswords | None:
-        settings = self.config.app_passwords
-        if not settings.path:
-            return None
-        store = AppPasswordStore(settings.path)
-        keys = KeyFile(settings.key_file) if settings.key_file else None
-        uses = LastUses(store, verifier.run_in_thread, time.time, settings.last_used_seconds)
-        return AppPasswords(store, verifier, uses, keys, settings.instead)
 
     def _offers(self, proven: frozenset[str] = frozenset()) -> Offers:
         """
@@ -257,7 +212,7 @@ class POP3Service(Service):
             login_delay=round(self.config.limits.login_delay_seconds),
             implementation=implementation(),
         )
-        over_tls = channel.OverTLS(proven, self._clients, self._names.canonical)
+        over_tls = channel.OverTLS(proven, self._clients, self._backend.names.canonical)
         return Offers(base, protocol.plaintext, protocol.plaintext_networks, over_tls, apop_only=protocol.apop_only)
 
     def _certificates(self) -> Certificates | None:
@@ -273,16 +228,21 @@ class POP3Service(Service):
         mode = self.config.protocol.digests
         if mode == "never":
             return
-        each = [one for source in self._sources for one in source.mechanisms()]
-        if self._app_passwords is not None and (mode == "any" or self.config.app_passwords.instead):
-            each += self._app_passwords.mechanisms()
+        app_passwords = self._backend.app_passwords
+        each = [one for source in self._backend.sources for one in source.mechanisms()]
+        if app_passwords is not None and (mode == "any" or self.config.app_passwords.instead):
+            each += app_passwords.mechanisms()
         together = frozenset.union if mode == "any" else frozenset.intersection
         if not each:
             return
         proven = together(*each)
         if channel.scram(proven, {}):
             self._keyring = Keyring(
-                self._sources, self._names, self._run_in_thread, assembly.scram_secret(self.config), self._app_passwords
+                self._backend.sources,
+                self._backend.names,
+                self._backend.run_in_thread,
+                assembly.scram_secret(self.config),
+                app_passwords,
             )
             self._keyring.learn()
         self._shared.offers = self._offers(proven)

@@ -53,7 +53,7 @@ class SpoolDriver(MboxDriver):
 
     def __init__(self, spool: str, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.open_maildrop = Maildrops(f"mbox:{spool}", lambda name: (name, ""), {"mbox": self.open_at}).open_maildrop
+        self.open_maildrop = Maildrops(f"mbox:{spool}", lambda name: (name, ""), {"mbox": self}).open_maildrop
 
 
 class SpoolCase(SynchronousTestCase):

@@ -124,7 +124,7 @@ class LocatedDriver(MaildirDriver):
 
     def __init__(self, location: str, split: Split, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.open_maildrop = Maildrops(location, split, {"maildir": self.open_at}).open_maildrop
+        self.open_maildrop = Maildrops(location, split, {"maildir": self}).open_maildrop
 
 
 class MaildirTestCase(SynchronousTestCase):

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tpops.errors import MaildropBroken
-from tpops.interfaces import IMaildrop, IMaildropDriver
-from tpops.mailbox.locations import KINDS, VARIABLES, Location, Maildrops, OpenAt, expand, problem_with
+from tpops.interfaces import IAppendable, IMaildrop, IMaildropDriver
+from tpops.mailbox.locations import KINDS, VARIABLES, Location, Maildrops, expand, problem_with
 from tpops.mailbox.memory import MemoryDriver
 from tpops.model import Account
 
@@ -89,6 +89,19 @@ class LocationTests(SynchronousTestCase):
         self.assertTrue(all(f"$({name})" in (problem_with("maildir:/$(x)") or "") for name in VARIABLES))
 
 
+class Noting:
+    """A store that notes what is opened."""
+
+    def __init__(self, kind: str, opened: list[tuple[str, bytes]]) -> None:
+        self.kind = kind
+        self.opened = opened
+
+    async def open_at(self, account: Account, place: bytes) -> IMaildrop:
+        """See Store."""
+        self.opened.append((self.kind, place))
+        return await MemoryDriver().open_maildrop(account)
+
+
 class MaildropsTests(SynchronousTestCase):
     """Which of several places is opened."""
 
@@ -100,14 +113,7 @@ class MaildropsTests(SynchronousTestCase):
     def open(self, templates: str, account: Account = JOE) -> tuple[str, str]:
         """What is opened for an account."""
 
-        def opener(kind: str) -> OpenAt:
-            async def open_at(path: bytes) -> IMaildrop:
-                self.opened.append((kind, path))
-                return await MemoryDriver().open_maildrop(account)
-
-            return open_at
-
-        maildrops = Maildrops(templates, split, {kind: opener(kind) for kind in KINDS})
+        maildrops = Maildrops(templates, split, {kind: Noting(kind, self.opened) for kind in KINDS})
         verifyObject(IMaildropDriver, maildrops)
         self.successResultOf(Deferred.fromCoroutine(maildrops.open_maildrop(account)))
         kind, path = self.opened[-1]
@@ -126,3 +132,21 @@ class MaildropsTests(SynchronousTestCase):
         """In the same syntax, of any kind."""
         account = Account("joe", "test", maildrop=f"mbox:{self.root}/jö")
         self.assertEqual(self.open("maildir:/m/$(domain)", account), ("mbox", "/jö"))
+
+    def test_new_mail_goes_where_the_mail_is(self) -> None:
+        """Promise: a store that takes no new mail is named to the operator."""
+
+        class Taking(Noting):
+            async def append_at(self, *given: object) -> bytes:
+                return b" ".join(str(one).encode() for one in given[1:])
+
+        taking, not_taking = Taking("maildir", self.opened), Noting("mbox", self.opened)
+        maildrops = Maildrops("maildir:/m/$(user)", split, {"maildir": taking, "mbox": not_taking})
+        verifyObject(IAppendable, maildrops)
+        stored = maildrops.append(JOE, "message", "envelope")
+        self.assertEqual(
+            self.successResultOf(Deferred.fromCoroutine(stored)), b"b'/m/joe@example.org' message envelope"
+        )
+        refused = maildrops.append(Account("ann", "test", maildrop="mbox:/m/ann"), "message", "envelope")
+        failure = self.failureResultOf(Deferred.fromCoroutine(refused), MaildropBroken)
+        self.assertIn("'ann' has his mail in a 'mbox:' location, which takes no new mail", str(failure.value))

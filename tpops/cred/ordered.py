@@ -209,6 +209,25 @@ class OrderedChecker:
                 raise
             return refused.account
 
+    async def find(self, name: str) -> Account:
+        """
+        The account of a canonical name, from the first source that has it, whether it may log in now or not.
+
+        @raise UnknownUser: when surely no source has it
+        @raise AccountDisabled: when it may not log in, and its source tells no more
+        @raise LookupUnavailable: when a source that was asked cannot say
+        """
+        for driver in self._drivers:
+            try:
+                return await driver.account(name)
+            except UnknownUser:
+                continue
+            except AccountDisabled as refused:
+                if refused.account is None:
+                    raise
+                return refused.account
+        raise UnknownUser("no source has this name")
+
     async def _proven(self, name: str, source: str, disabled: bool) -> bytes:
         """A name that was verified, by a secret of C{source} where that is named."""
         avatar_id = await self._find(name, source, disabled)

@@ -13,22 +13,26 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
+from typing import Protocol
 
 import attrs
 from zope.interface import implementer
 
 from tpops.errors import MaildropBroken
-from tpops.interfaces import IMaildrop, IMaildropDriver
-from tpops.model import Account
+from tpops.interfaces import IAppendable, IIncomingMessage, IMaildrop, IMaildropDriver
+from tpops.model import Account, Envelope
 
 #: Parts a login name into local part and domain.
 Split = Callable[[str], tuple[str, str]]
 
-#: Opens the maildrop at a path.
-OpenAt = Callable[[bytes], Awaitable[IMaildrop]]
+#: See L{IAppendable.append}; the second argument is as in L{Store.open_at}.
+AppendAt = Callable[[Account, bytes, IIncomingMessage, Envelope], Awaitable[bytes]]
 
-#: Kinds of maildrops.
-KINDS = ("maildir", "mbox")
+#: Kinds of maildrops that are files.
+FILES = ("maildir", "mbox")
+
+#: All kinds.
+KINDS = FILES
 
 VARIABLES = ("user", "local_part", "domain", "home")
 
@@ -42,7 +46,7 @@ class Location:
     A place for mail.
 
     @ivar kind: one of L{KINDS}
-    @ivar path: of the maildrop
+    @ivar path: of the maildrop, or what else stands behind the colon
     """
 
     kind: str
@@ -55,7 +59,7 @@ def problem_with(templates: str) -> str | None:
         kind, colon, path = template.partition(":")
         if not colon or kind not in KINDS:
             return "must begin with " + " or ".join(f"'{one}:'" for one in KINDS)
-        if not path.startswith(("/", "~/", "$(home)/")):
+        if kind in FILES and not path.startswith(("/", "~/", "$(home)/")):
             return f"needs an absolute path, '~/...' or '$(home)/...' behind '{kind}:'"
         for name, _ in _VARIABLE.findall(path):
             if name not in VARIABLES:
@@ -98,34 +102,53 @@ def _value(name: str, index: str | None, account: Account, split: Split, templat
         raise MaildropBroken(f"location {template!r} needs $({name}[{index}]), and {value!r} is too short") from None
 
 
-@implementer(IMaildropDriver)
+class Store(Protocol):
+    """
+    Where maildrops of one kind are.
+
+    One that takes new mail has C{append_at(account, place, message, envelope)} as well; see L{IAppendable.append}.
+    """
+
+    async def open_at(self, account: Account, place: bytes) -> IMaildrop:
+        """See L{IMaildropDriver.open_maildrop}; C{place} is what the location has behind the colon, expanded."""
+
+
+@implementer(IMaildropDriver, IAppendable)
 class Maildrops:
     """
     The maildrops of all kinds, each where its account's location says.
 
     @param templates: the configured location
-    @param openers: by kind
+    @param stores: by kind
     """
 
-    def __init__(self, templates: str, split: Split, openers: Mapping[str, OpenAt]) -> None:
+    def __init__(self, templates: str, split: Split, stores: Mapping[str, Store]) -> None:
         self._templates = templates
         self._split = split
-        self._openers = openers
+        self._stores = stores
         self.places = lru_cache(maxsize=4096)(self._places)
 
     async def open_maildrop(self, account: Account) -> IMaildrop:
         """See L{IMaildropDriver.open_maildrop}."""
-        open_at, path = self._first(self.places(account))
-        return await open_at(path)
+        kind, place = self.first(account)
+        return await self._stores[kind].open_at(account, place)
 
-    def _first(self, places: tuple[tuple[OpenAt, bytes], ...]) -> tuple[OpenAt, bytes]:
-        """The first place where there is something; where there is nothing anywhere, the first of all."""
+    async def append(self, account: Account, message: IIncomingMessage, envelope: Envelope) -> bytes:
+        """See L{IAppendable.append}."""
+        kind, place = self.first(account)
+        append_at: AppendAt | None = getattr(self._stores[kind], "append_at", None)
+        if append_at is None:
+            raise MaildropBroken(f"{account.name!r} has his mail in a '{kind}:' location, which takes no new mail")
+        return await append_at(account, place, message, envelope)
+
+    def first(self, account: Account) -> tuple[str, bytes]:
+        """Kind and place of the first location where there is something; where there is nothing, the first of all."""
+        places = self.places(account)
         if len(places) > 1:
-            for place in places:
-                if os.path.lexists(place[1]):
-                    return place
+            for kind, place in places:
+                if kind not in FILES or os.path.lexists(place):
+                    return kind, place
         return places[0]
 
-    def _places(self, account: Account) -> tuple[tuple[OpenAt, bytes], ...]:
-        places = expand(self._templates, account, self._split)
-        return tuple((self._openers[one.kind], os.fsencode(one.path)) for one in places)
+    def _places(self, account: Account) -> tuple[tuple[str, bytes], ...]:
+        return tuple((one.kind, os.fsencode(one.path)) for one in expand(self._templates, account, self._split))

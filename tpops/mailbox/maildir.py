@@ -24,6 +24,7 @@ from tpops.mailbox.maildir_scan import Settings
 from tpops.mailbox.maildir_session import MaildirSession
 from tpops.mailbox.sizes import EXACT
 from tpops.mailbox.stored_file import RunInThread
+from tpops.model import Account
 
 #: Seconds between two tries for a lock.
 _LOCK_RETRY_SECONDS = 0.1
@@ -89,7 +90,7 @@ class MaildirDriver:
         self._sleep = sleep
         self._seconds = seconds
 
-    async def open_at(self, path: bytes) -> IMaildrop:
+    async def open_at(self, account: Account, path: bytes) -> IMaildrop:
         """The maildrop of a Maildir; raises as L{IMaildropDriver.open_maildrop} does."""
         maildir = path.rstrip(b"/") + b"/"
         try:

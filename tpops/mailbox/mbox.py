@@ -27,6 +27,7 @@ from tpops.mailbox.mbox_session import MboxSession
 from tpops.mailbox.snapshot import Snapshot
 from tpops.mailbox.spool_locks import SpoolLock
 from tpops.mailbox.stored_file import RunInThread
+from tpops.model import Account
 
 #: Seconds between two tries for a lock.
 _RETRY_SECONDS = 0.1
@@ -84,7 +85,7 @@ class MboxDriver:
         self._sleep = sleep
         self._seconds = seconds
 
-    async def open_at(self, spool: bytes) -> IMaildrop:
+    async def open_at(self, account: Account, spool: bytes) -> IMaildrop:
         """The maildrop of a spool; raises as L{IMaildropDriver.open_maildrop} does."""
         try:
             release = await self._lock_session(spool)

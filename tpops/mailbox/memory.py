@@ -7,13 +7,14 @@ Purpose: the smallest complete L{IMaildropDriver}.  Messages vanish with the pro
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection
+from itertools import count
 
 from zope.interface import implementer
 
-from tpops.errors import MaildropBusy, MessageVanished
-from tpops.interfaces import IMaildrop, IMaildropDriver, IStoredMessage
+from tpops.errors import MaildropBusy, MessageVanished, QuotaExceeded
+from tpops.interfaces import IAppendable, IIncomingMessage, IMaildrop, IMaildropDriver, IStoredMessage
 from tpops.mailbox.snapshot import Snapshot
-from tpops.model import Account
+from tpops.model import Account, Envelope
 from tpops.protocol.transparency import Octets
 
 
@@ -78,7 +79,7 @@ class MemoryMaildrop:
         return self._driver.stored.get(self._name, {}) if self._driver is not None else {}
 
 
-@implementer(IMaildropDriver)
+@implementer(IMaildropDriver, IAppendable)
 class MemoryDriver:
     """
     See L{IMaildropDriver}.
@@ -90,6 +91,7 @@ class MemoryDriver:
     def __init__(self, stored: dict[str, dict[bytes, bytes]] | None = None) -> None:
         self.stored = stored if stored is not None else {}
         self.locked: set[str] = set()
+        self._numbers = count(1)
 
     async def open_maildrop(self, account: Account) -> IMaildrop:
         """See L{IMaildropDriver.open_maildrop}."""
@@ -97,3 +99,15 @@ class MemoryDriver:
             raise MaildropBusy(f"{account.name} is open already")
         self.locked.add(account.name)
         return MemoryMaildrop(self, account.name)
+
+    async def append(self, account: Account, message: IIncomingMessage, envelope: Envelope) -> bytes:
+        """See L{IAppendable.append}."""
+        stored = self.stored.setdefault(account.name, {})
+        octets = sum(map(len, stored.values()))
+        if account.quota_octets and octets + message.octets > account.quota_octets:
+            raise QuotaExceeded(f"{account.name} has {octets} octets and may have {account.quota_octets}")
+        if account.quota_messages and len(stored) >= account.quota_messages:
+            raise QuotaExceeded(f"{account.name} has {len(stored)} messages and may have {account.quota_messages}")
+        unique_id = b"%d" % next(self._numbers)
+        stored[unique_id] = b"".join(message.chunks())
+        return unique_id

@@ -1,0 +1,144 @@
+"""
+Accounts and their mail, as a configuration says: what stands behind the POP3 service, deliveries and commands alike.
+
+Purpose: one object that has the accounts sources, the checker over them and the maildrops; and L{run} for commands,
+which need it for a moment only, with a reactor of their own.
+Limits: L{run} starts the reactor, once in a process.
+Errors: ConfigError when something cannot be used as it is configured.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from tpops import assembly
+from tpops.config.schema import Config
+from tpops.cred import drivers
+from tpops.cred.app_password_store import AppPasswordStore
+from tpops.cred.app_passwords import AppPasswords, LastUses
+from tpops.cred.hashes import Verifier
+from tpops.cred.names import LoginNames
+from tpops.cred.ordered import OrderedChecker
+from tpops.cred.rehash import Rehash
+from tpops.cred.sealing import KeyFile
+from tpops.cred.source import Means
+from tpops.interfaces import IRenewsHashes
+from tpops.mailbox.locations import Maildrops
+from tpops.model import Account
+
+_T = TypeVar("_T")
+
+
+class Backend:
+    """
+    See the module.
+
+    @ivar names: the rules for login names
+    @ivar sources: the accounts sources, in order
+    @ivar app_passwords: application passwords, None where there are none
+    @ivar checker: all of them behind one checker of twisted.cred
+    @ivar maildrops: everybody's mail
+    @ivar run_in_thread: runs a blocking function in a thread
+    """
+
+    def __init__(self, config: Config, reactor: Any) -> None:
+        self.config = config
+        self.run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+        passwords, seconds = config.passwords, reactor.seconds
+        verifier = Verifier(self.run_in_thread, seconds, passwords.cache_entries, passwords.cache_ttl_seconds)
+        self.names = LoginNames(config.names.default_domain, config.names.lowercase, config.names.separators)
+        means = Means(verifier, self.run_in_thread, seconds, reactor, self.names.split, config.server.hostname)
+        self.sources = [drivers.make(one.driver, one.name, one.settings(), means) for one in config.accounts]
+        if passwords.rehash:
+            self._renew_hashes(means)
+        self.app_passwords = self._make_app_passwords(verifier)
+        self.checker = OrderedChecker(self.sources, self.names, verifier, self.app_passwords)
+        self.maildrops: Maildrops = assembly.maildrops(config, reactor, self.run_in_thread)
+
+    def start(self) -> None:
+        """
+        Open and start what is needed, with the rights that the process was started with.
+
+        @raise ConfigError: when something cannot be used as it is configured
+        """
+        for source in self.sources:
+            source.start()
+
+    async def stop(self) -> None:
+        """Let go of connections and processes."""
+        for source in self.sources:
+            stopped = source.stop()
+            if stopped is not None:
+                await stopped
+        if self.app_passwords is not None:
+            await self.app_passwords.stop()
+
+    async def account(self, name: str) -> Account:
+        """
+        The account of a name as somebody wrote it, whether it may log in now or not.
+
+        @raise BadCredentials: when it cannot be anybody's name
+        @raise UnknownUser: when surely no source has it
+        @raise AccountDisabled: when it may not log in, and its source tells no more
+        @raise LookupUnavailable: when a source that was asked cannot say
+        """
+        return await self.checker.find(self.names.canonical(name.encode("utf-8", "surrogateescape")))
+
+    def _renew_hashes(self, means: Means) -> None:
+        """Stored passwords become better ones when their owners log in, in the sources that can be written."""
+        wanted = self.config.passwords
+        for source in self.sources:
+            if IRenewsHashes.providedBy(source):
+                renewing = Rehash(source, wanted.rehash, wanted.rehash_plain, means.run_in_thread, means.seconds)
+                source.right_password = renewing.right_password
+
+    def _make_app_passwords(self, verifier: Verifier) -> AppPasswords | None:
+        settings = self.config.app_passwords
+        if not settings.path:
+            return None
+        store = AppPasswordStore(settings.path)
+        keys = KeyFile(settings.key_file) if settings.key_file else None
+        uses = LastUses(store, verifier.run_in_thread, time.time, settings.last_used_seconds)
+        return AppPasswords(store, verifier, uses, keys, settings.instead)
+
+
+def run(config: Config, work: Callable[[Backend], Awaitable[_T]]) -> _T:
+    """
+    Do some work with accounts and mail, and end; for commands.
+
+    What the work raises is raised here.
+    """
+    from twisted.internet import reactor
+
+    outcome: list[_T | Failure] = []
+
+    async def all_of_it() -> None:
+        backend = Backend(config, reactor)
+        try:
+            backend.start()
+            outcome.append(await work(backend))
+        finally:
+            await backend.stop()
+
+    def ended(failure: Failure | None) -> None:
+        if failure is not None:
+            outcome[:] = [failure]
+        running.stop()
+
+    running: Any = reactor
+    running.callWhenRunning(lambda: Deferred.fromCoroutine(all_of_it()).addBoth(ended))
+    running.run()
+    if not outcome:
+        sys.exit("interrupted")
+    result = outcome[0]
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
