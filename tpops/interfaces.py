@@ -177,9 +177,15 @@ class IEventSink(Interface):
     """Somebody who is told what happens in sessions."""
 
     wants: frozenset[str] = Attribute("the event kinds (tpops.model.KINDS) that notify is called with")
+    before_ok: bool = Attribute("whether the +OK of a login waits, not for ever, for the end of notify")
 
     def notify(event: Event) -> Awaitable[None] | None:
-        """Take note.  What it raises is logged and counted by the bus and never reaches a client."""
+        """
+        Take note; an awaitable comes back where that is not done at once.
+
+        What it raises is logged and counted by the bus and never reaches a client, and no login fails of it.  It is
+        not cancelled when the +OK has waited long enough, only when the server stops.
+        """
 
 
 class ITicket(Interface):
@@ -211,3 +217,11 @@ class IEvents(Interface):
 
     def emit(kind: str, session: Session, detail: str = "") -> None:
         """Tell every sink that wants this kind; returns at once."""
+
+    def logged_in(session: Session) -> Awaitable[None] | None:
+        """
+        Tell every sink that wants "login", once for each login.
+
+        @return: what the +OK has to wait for, which never fails and ends in bounded time; None where nobody asks for
+            that, or where all is done
+        """

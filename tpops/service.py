@@ -84,7 +84,7 @@ class POP3Service(Service):
         self._reactor = reactor
         self._identity = privileges.identity(config.server.user, config.server.group)
         self._backend = Backend(config, reactor)
-        self._bus = EventBus((), time.time)
+        self._bus = EventBus((), time.time, reactor)
         self._logs: list[LogFile] = []
         self._keyring: Keyring | None = None
         self._clients = assembly.client_certificates(config)

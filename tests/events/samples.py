@@ -27,9 +27,13 @@ class Notebook:
     """A sink that keeps what it is told, and then does what the test wants."""
 
     def __init__(
-        self, wants: frozenset[str] = KINDS, then: Callable[[Event], Awaitable[None] | None] | None = None
+        self,
+        wants: frozenset[str] = KINDS,
+        then: Callable[[Event], Awaitable[None] | None] | None = None,
+        before_ok: bool = False,
     ) -> None:
         self.wants = wants
+        self.before_ok = before_ok
         self.events: list[Event] = []
         self._then = then
 

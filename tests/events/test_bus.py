@@ -188,3 +188,90 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(cancelled, [waiting])
         self.assertEqual(events.failures, {"Notebook": 0})
         self.assertEqual(self.reports(), [])
+
+
+class BeforeOKTests(SynchronousTestCase):
+    """The +OK of a login waits for sinks that want it, and not for ever."""
+
+    def setUp(self) -> None:
+        """A sink that is waited for, what it does, and one that nobody waits for."""
+        self.clock = Clock()
+        self.waiting: Deferred[None] = Deferred()
+        self.done: list[object] = []
+
+    def bus(self, *sinks: Notebook) -> EventBus:
+        """A bus whose limit is two seconds."""
+        return EventBus(sinks, self.clock.seconds, self.clock, 2.0)
+
+    def log_in(self, events: EventBus) -> None:
+        """Log in, and say when that is over."""
+        unfinished = events.logged_in(session())
+        assert isinstance(unfinished, Deferred)
+        unfinished.addBoth(self.done.append)
+
+    def test_nothing_is_waited_for_where_no_sink_asks_for_it(self) -> None:
+        """Promise: an unfinished sink without before_ok delays nobody."""
+        sink = Notebook(then=lambda _: self.waiting)
+        self.assertIsNone(self.bus(sink).logged_in(session()))
+        self.assertEqual([event.kind for event in sink.events], ["login"])
+        self.assertIsNone(self.bus().logged_in(session()))
+        self.assertIsNone(self.bus(Notebook(frozenset({"connect"}), before_ok=True)).logged_in(session()))
+
+    def test_sink_that_is_done_at_once_is_not_waited_for(self) -> None:
+        """Promise: what is finished when notify returns costs no Deferred."""
+
+        async def at_once() -> None:
+            pass
+
+        for then in (None, lambda _: at_once()):
+            self.assertIsNone(self.bus(Notebook(then=then, before_ok=True)).logged_in(session()))
+
+    def test_waits_until_the_last_one_is_done(self) -> None:
+        """Promise: several sinks work at the same time; all of them count."""
+        other: Deferred[None] = Deferred()
+        sinks = [Notebook(then=lambda _, one=one: one, before_ok=True) for one in (self.waiting, other)]
+        events = self.bus(*sinks)
+        self.log_in(events)
+        other.callback(None)
+        self.assertEqual(self.done, [])
+        self.waiting.callback(None)
+        self.assertEqual((self.done, self.clock.getDelayedCalls()), ([None], []))
+        self.assertEqual(events.failures, {"Notebook": 0, "Notebook-2": 0})
+
+    def test_failure_ends_the_wait_and_is_counted(self) -> None:
+        """Promise: a sink that fails fails no login."""
+        events = self.bus(Notebook(then=lambda _: self.waiting, before_ok=True))
+        self.log_in(events)
+        self.waiting.errback(Broken())
+        self.assertEqual((self.done, events.failures), ([None], {"Notebook": 1}))
+        self.assertEqual(len(self.flushLoggedErrors(Broken)), 1)
+        broken = self.bus(Notebook(then=fail, before_ok=True))
+        self.assertIsNone(broken.logged_in(session()))
+        self.assertEqual((broken.failures, len(self.flushLoggedErrors(Broken))), ({"Notebook": 1}, 1))
+
+    def test_wait_is_bounded(self) -> None:
+        """Promise: a sink that hangs costs each login the limit, is counted, and may still finish."""
+        cancelled: list[object] = []
+        waiting: Deferred[None] = Deferred(cancelled.append)
+        events = self.bus(Notebook(then=lambda _: waiting, before_ok=True))
+        self.log_in(events)
+        self.clock.advance(1.9)
+        self.assertEqual(self.done, [])
+        self.clock.advance(0.1)
+        self.assertEqual((self.done, events.failures, cancelled), ([None], {"Notebook": 1}, []))
+        self.assertEqual(len(self.flushLoggedErrors(bus._TookTooLong)), 1)
+        waiting.callback(None)
+        self.assertEqual((self.done, events.failures), ([None], {"Notebook": 1}))
+
+    def test_close_ends_the_wait(self) -> None:
+        """Promise: a server that stops leaves no login waiting and no timer behind."""
+        events = self.bus(Notebook(then=lambda _: self.waiting, before_ok=True))
+        self.log_in(events)
+        events.close()
+        self.assertEqual((self.done, self.clock.getDelayedCalls()), ([None], []))
+        self.assertIsNone(events.logged_in(session()))
+
+    def test_without_a_clock_no_sink_can_be_waited_for(self) -> None:
+        """Promise: a wait without a limit is refused when the bus is put together."""
+        with self.assertRaisesRegex(ValueError, "Notebook has before_ok, which needs a clock"):
+            EventBus([Notebook(before_ok=True)], Clock().seconds)

@@ -85,7 +85,13 @@ class Realm:
 
 @implementer(IEvents)
 class Recorder:
-    """Writes down what happened."""
+    """
+    Writes down what happened.
+
+    @ivar ok_waits_for: what the +OK of a login waits for
+    """
+
+    ok_waits_for: Deferred[None] | None = None
 
     def __init__(self) -> None:
         self.kinds: list[str] = []
@@ -97,6 +103,11 @@ class Recorder:
         self.kinds.append(kind)
         self.details.append(detail)
         self.sessions.append(session)
+
+    def logged_in(self, session: Session) -> Deferred[None] | None:
+        """See IEvents."""
+        self.emit("login", session)
+        return self.ok_waits_for
 
 
 class Client:

@@ -48,6 +48,32 @@ class PipelinedLoginTests(SynchronousTestCase):
         self.assertEqual(client.heard(), FAILED + b"-ERR command not allowed now\r\n+OK bye\r\n")
 
 
+class BeforeOKTests(SynchronousTestCase):
+    """The +OK of a login waits for what has to be done before it."""
+
+    def test_ok_and_what_is_behind_it_wait(self) -> None:
+        """A client that sees +OK may rely on it; commands that it has sent wait with it."""
+        harness = Harness()
+        harness.events.ok_waits_for = Deferred()
+        client = harness.connect()
+        self.assertEqual(client.say(LOGIN + b"STAT\r\n"), b"+OK send PASS\r\n")
+        self.assertEqual(harness.events.kinds[-1], "login")
+        harness.events.ok_waits_for.callback(None)
+        self.assertEqual(client.heard(), b"+OK joe has 2 messages (35 octets)\r\n+OK 2 35\r\n")
+
+    def test_client_that_goes_meanwhile(self) -> None:
+        """Its maildrop is given back once the wait is over, and nothing is said."""
+        harness = Harness()
+        harness.events.ok_waits_for = Deferred()
+        client = harness.connect()
+        client.say(LOGIN)
+        client.vanish()
+        self.assertEqual(harness.realm.logouts, 0)
+        harness.events.ok_waits_for.callback(None)
+        self.assertEqual((client.heard(), harness.realm.logouts), (b"", 1))
+        self.assertEqual(harness.events.kinds, ["connect", "login", "logout", "disconnect"])
+
+
 class FailureTests(SynchronousTestCase):
     """Wrong names and passwords."""
 

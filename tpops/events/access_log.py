@@ -30,6 +30,7 @@ class AccessLog:
     """Writes the access log; whoever opened the file reopens and closes it."""
 
     wants = frozenset(("disconnect",))
+    before_ok = False
 
     def __init__(self, log_file: LogFile) -> None:
         self._file = log_file

@@ -3,6 +3,9 @@ The event bus: what happens in sessions goes from here to the sinks.
 
 Purpose: the server says C{emit} and forgets; sinks are told in the order in which they were added.  A
 kind that nobody wants costs one dict look-up: the L{Event} is not even built.
+A login is told with C{logged_in}, which gives what sinks with C{before_ok} have not finished: the +OK waits for it, so
+that a client which sends mail at once is known by then.  All of them together get C{ok_wait_seconds}; what is not
+done by then goes on, is counted as a failure of its sink, and the +OK leaves.
 Limits: a sink that cannot keep up is skipped while L{MOST_PENDING} of its awaitables are unfinished, so
 a hanging database does not eat the memory.  Failures are counted always and logged at most once a
 minute and sink.
@@ -14,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -27,8 +31,16 @@ QUIET_SECONDS = 60.0
 MOST_PENDING = 10_000
 
 
+#: Seconds that the +OK of a login waits at most.
+OK_WAIT_SECONDS = 2.0
+
+
 class _TooManyPending(Exception):
     """The sink has too many unfinished events."""
+
+
+class _TookTooLong(Exception):
+    """The +OK of a login did not wait any longer for the sink."""
 
 
 @attrs.define(eq=False)
@@ -55,11 +67,21 @@ class EventBus:
 
     _log = Logger()
 
-    def __init__(self, sinks: Sequence[IEventSink], seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sinks: Sequence[IEventSink],
+        seconds: Callable[[], float],
+        clock: IReactorTime | None = None,
+        ok_wait_seconds: float = OK_WAIT_SECONDS,
+    ) -> None:
         """
         @param sinks: the first sinks, in the order in which they are told
         @param seconds: the time since the epoch, the C{at} of the events
+        @param clock: for the time limit of the +OK; sinks with C{before_ok} need it
+        @param ok_wait_seconds: how long the +OK of a login waits at most
         """
+        self._clock = clock
+        self._ok_wait_seconds = ok_wait_seconds
         self.failures: dict[str, int] = {}
         self._seconds = seconds
         self._by_kind: dict[str, tuple[_Outlet, ...]] = {}
@@ -71,8 +93,10 @@ class EventBus:
         """
         Tell this sink too, from now on.
 
-        @raise ValueError: when it wants a kind that does not exist
+        @raise ValueError: when it wants a kind that does not exist, or the +OK to wait without a clock
         """
+        if sink.before_ok and self._clock is None:
+            raise ValueError(f"{type(sink).__name__} has before_ok, which needs a clock")
         unknown = sorted(sink.wants - KINDS)
         if unknown:
             raise ValueError(f"{type(sink).__name__} wants unknown events: {', '.join(unknown)}")
@@ -89,15 +113,20 @@ class EventBus:
             return
         event = Event(kind, self._seconds(), session, detail)
         for outlet in outlets:
-            try:
-                if len(outlet.pending) >= MOST_PENDING:
-                    raise _TooManyPending(f"{len(outlet.pending)} events unfinished")
-                unfinished = outlet.sink.notify(event)
-            except Exception:
-                self._failed(outlet, kind)
-            else:
-                if unfinished is not None:
-                    self._watch(outlet, kind, unfinished)
+            self._tell(outlet, event)
+
+    def logged_in(self, session: Session) -> Awaitable[None] | None:
+        """See L{IEvents.logged_in}."""
+        outlets = self._by_kind.get("login")
+        if outlets is None:
+            return None
+        event = Event("login", self._seconds(), session)
+        waited_for: dict[Deferred[None], _Outlet] = {}
+        for outlet in outlets:
+            unfinished = self._tell(outlet, event)
+            if unfinished is not None and outlet.sink.before_ok:
+                waited_for[unfinished] = outlet
+        return self._wait(waited_for) if waited_for else None
 
     def close(self) -> None:
         """Tell nobody anything more and cancel what sinks have not finished.  Idempotent."""
@@ -108,7 +137,18 @@ class EventBus:
             for deferred in unfinished:
                 deferred.cancel()
 
-    def _watch(self, outlet: _Outlet, kind: str, unfinished: Awaitable[None]) -> None:
+    def _tell(self, outlet: _Outlet, event: Event) -> Deferred[None] | None:
+        """Tell a sink; what it has not finished, which fires once it has and never fails."""
+        try:
+            if len(outlet.pending) >= MOST_PENDING:
+                raise _TooManyPending(f"{len(outlet.pending)} events unfinished")
+            unfinished = outlet.sink.notify(event)
+        except Exception:
+            self._failed(outlet, event.kind)
+            return None
+        return None if unfinished is None else self._watch(outlet, event.kind, unfinished)
+
+    def _watch(self, outlet: _Outlet, kind: str, unfinished: Awaitable[None]) -> Deferred[None] | None:
         """See an awaitable through to its end."""
 
         async def finish() -> None:
@@ -119,9 +159,35 @@ class EventBus:
                     self._failed(outlet, kind)
 
         deferred = Deferred.fromCoroutine(finish())
-        if not deferred.called:
-            outlet.pending.add(deferred)
-            deferred.addBoth(lambda _: outlet.pending.discard(deferred))
+        if deferred.called:
+            return None
+        outlet.pending.add(deferred)
+        deferred.addBoth(lambda _: outlet.pending.discard(deferred))
+        return deferred
+
+    def _wait(self, waited_for: dict[Deferred[None], _Outlet]) -> Deferred[None]:
+        """What fires when all of them have, or when the time is up."""
+        assert self._clock is not None
+        done: Deferred[None] = Deferred()
+
+        def finished(_: object, one: Deferred[None]) -> None:
+            del waited_for[one]
+            if not waited_for and not done.called:
+                timer.cancel()
+                done.callback(None)
+
+        def time_is_up() -> None:
+            for outlet in waited_for.values():
+                try:
+                    raise _TookTooLong(f"not done within {self._ok_wait_seconds:g} seconds")
+                except _TookTooLong:
+                    self._failed(outlet, "login")
+            done.callback(None)
+
+        timer = self._clock.callLater(self._ok_wait_seconds, time_is_up)
+        for one in list(waited_for):
+            one.addBoth(finished, one)
+        return done
 
     def _failed(self, outlet: _Outlet, kind: str) -> None:
         """Count the exception that is being handled, and log it unless the sink's last one was logged just now."""

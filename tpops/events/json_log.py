@@ -28,6 +28,7 @@ class JSONLog:
     """Writes the event log; whoever opened the file reopens and closes it."""
 
     wants = KINDS
+    before_ok = False
 
     def __init__(self, log_file: LogFile) -> None:
         self._file = log_file

@@ -31,6 +31,8 @@ class ProcessLog:
     @param everything: not only problems
     """
 
+    before_ok = False
+
     def __init__(self, everything: bool) -> None:
         self.wants = KINDS if everything else PROBLEMS | {"login"}
         self._everything = everything

@@ -70,8 +70,12 @@ async def log_in(server: POP3Server, action: AnyLogin) -> None:
     session.messages_at_login, session.octets_at_login = mailbox.stat()
     session.messages_left, session.octets_left = session.messages_at_login, session.octets_at_login
     server.logged_in(mailbox, logout)
+    if server.gone:
+        return
+    unfinished = server.shared.events.logged_in(session)
+    if unfinished is not None:
+        await unfinished
     if not server.gone:
-        server.shared.events.emit("login", session)
         server.send(replies.logged_in(mailbox.account.name, session.messages_at_login, session.octets_at_login))
 
 
