@@ -8,7 +8,7 @@ constant name.
     core    model, errors, interfaces, coroutines, credentials, protocol, mailbox.view    imports core; protocol is pure
     parts   mailbox, cred, policy, events, config, db            import core, themselves and db
     server                                                       imports core and itself
-    roots   service, assembly, backend, tap, process, delivery, admin, postfix      import anything, and the reactor
+    roots   service, generation, assembly, backend, tap, process, delivery, admin, postfix   import anything, reactor
 
 Documented exception: C{tpops.errors} imports C{twisted.cred.error}, the base of our login errors.
 """
@@ -34,7 +34,7 @@ CORE_MODULES = frozenset(
     )
 )
 PARTS = frozenset(("mailbox", "cred", "policy", "events", "config", "db"))
-ROOTS = frozenset(("service", "assembly", "backend", "tap", "process", "delivery", "admin", "postfix"))
+ROOTS = frozenset(("service", "generation", "assembly", "backend", "tap", "process", "delivery", "admin", "postfix"))
 
 #: What pure protocol code may import beside the standard library and itself.
 PROTOCOL_MAY = frozenset(("tpops.model", "tpops.errors"))

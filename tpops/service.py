@@ -1,110 +1,81 @@
 """
-The composition root: from a configuration to a running service.
+The service: sockets, signals, and what serves there.
 
-Purpose: the only place where drivers, checkers, limits, sinks and the POP3 factory meet; each gets plain arguments.
+Purpose: keeps the listening sockets and lets the present L{Generation} serve them.
 Order of start: bind every listener (as root, where started so), give up rights, open logs, serve.
-Order of stop: close the listeners, close the sessions without deleting anything, wait for those in UPDATE.
+Order of stop: close the listeners, let sessions come to their end for C{server.drain_seconds}, then close the others
+without deleting anything; those in UPDATE are waited for.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
-import time
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tpops import assembly
-from tpops.backend import Backend
 from tpops.config.schema import Config
-from tpops.cred import drivers
-from tpops.cred.keys import Keyring
-from tpops.cred.masters import Masters
-from tpops.cred.realm import Realm
 from tpops.errors import ConfigError
-from tpops.events.access_log import AccessLog
-from tpops.events.bus import EventBus
-from tpops.events.json_log import JSONLog
-from tpops.events.log_file import LogFile
-from tpops.events.process_log import ProcessLog
+from tpops.generation import Generation
 from tpops.process import privileges
-from tpops.protocol.capabilities import Offer
-from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
-from tpops.protocol.sasl import CramMD5, LoginExchange, Mechanisms, Plain
-from tpops.protocol.scram import KeysOf
-from tpops.server import channel
-from tpops.server.certificates import Certificates
-from tpops.server.listeners import Listener, listen, where
-from tpops.server.offers import Offers
-from tpops.server.shared import Shared, no_answers
+from tpops.process.output import Output
+from tpops.process.signals import Orders, Signals
+from tpops.process.sockets import Sockets
+from tpops.server.listeners import AnyPort, serve, where
 
 _log = Logger()
 
 #: New objects after which the garbage collector runs: hardly anything of a session is garbage for it.
 _COLLECT_AFTER = 10000
 
-#: Seconds that a stop waits for sessions that are removing mail.
-_STOP_SECONDS = 30.0
-
-#: Seconds that a stop waits for the others, which may be waiting for a lock that somebody else holds.
-_STOP_WAITING_SECONDS = 1.0
-
-
-def implementation() -> bytes:
-    """Name and version, as CAPA tells it."""
-    try:
-        return f"tpops-{version('tpops')}".encode("ascii")
-    except PackageNotFoundError:
-        return b"tpops"
+#: Seconds between two looks at whether the last session has ended.
+_LOOK_SECONDS = 0.05
 
 
 class POP3Service(Service):
     """
     The POP3 service of one configuration.
 
-    @ivar ports: the open listeners, in the order of the configuration
+    @ivar ports: the open listeners, by their places, in the order of the configuration
     """
 
     name = "tpops"
 
-    def __init__(self, config: Config, reactor: Any) -> None:
+    def __init__(self, config: Config, reactor: Any, output: Output | None = None) -> None:
+        """
+        @param output: where the log of the process goes, None where that is not our affair
+        """
         self.config = config
-        self.ports: list[IListeningPort] = []
+        self.ports: dict[str, AnyPort] = {}
         self._reactor = reactor
+        self._output = output
         self._identity = privileges.identity(config.server.user, config.server.group)
-        self._backend = Backend(config, reactor)
-        self._bus = EventBus((), time.time, reactor)
-        self._logs: list[LogFile] = []
-        self._keyring: Keyring | None = None
-        self._clients = assembly.client_certificates(config)
-        self._shared = self._make_shared()
+        self._sockets = Sockets()
+        self._generation = Generation(config, reactor)
+        self._hurry = False
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become part of an application."""
+        if self._output is not None:
+            self._output.attach(parent)
+        super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
         """Bind every listener, then give up rights; ends the process with a clear message when that fails."""
         try:
-            for one in self.config.listen:
-                listener = Listener(one.address, one.port, one.backlog, int(one.mode, 8), self.config.tls_mode(one))
-                self.ports.append(listen(listener, self._shared, self._reactor))
-                if listener.path is not None and self._identity is not None and os.geteuid() == 0:
-                    os.chown(listener.path, self._identity.uid, self._identity.gid)
-            self._backend.start()
+            self._open_ports()
+            self._generation.start()
             if self._identity is not None:
                 privileges.become(self._identity)
-            self._open_logs()
-            self._offer_proofs()
+            self._generation.open()
         except ConfigError as problem:
-            _stop_now(problem)
+            stop_now(problem)
         super().privilegedStartService()
 
     def startService(self) -> None:
@@ -114,156 +85,58 @@ class POP3Service(Service):
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER, 20, 20)
-        signal.signal(signal.SIGHUP, self._reopen_logs)
-        for port in self.ports:
+        orders = Orders(hurry=self.hurry, reload=self.reopen_logs, reopen=self.reopen_logs, upgrade=self.upgrade)
+        Signals(self._reactor, orders)
+        for port in self.ports.values():
             _log.info("ready on {where}", event="ready", where=where(port.getHost()))
 
     def stopService(self) -> Deferred[Any]:
         """Stop without removing anything that no QUIT asked for."""
         super().stopService()
-        ports, self.ports = self.ports, []
-        stopping = [maybeDeferred(port.stopListening).addErrback(_not_closed) for port in ports]
-        return DeferredList(stopping).addCallback(lambda _: Deferred.fromCoroutine(self._end_sessions()))
+        stopping = [maybeDeferred(port.stopListening).addErrback(_not_closed) for port in self.ports.values()]
+        self.ports = {}
+        self._sockets.keep({})
+        return DeferredList(stopping).addCallback(lambda _: Deferred.fromCoroutine(self._end()))
 
-    def _reopen_logs(self, *_: object) -> None:
-        """SIGHUP: the log files have been moved away."""
-        for log in self._logs:
-            self._reactor.callFromThread(log.reopen)
+    def hurry(self) -> None:
+        """The stop that is under way or that follows waits for nobody."""
+        self._hurry = True
 
-    async def _end_sessions(self) -> None:
-        connections = self._shared.connections
-        for connection in list(connections):
-            if not connection.busy:
-                connection.close("server shutdown")
+    def reopen_logs(self) -> None:
+        """The log files have been moved away."""
+        self._generation.reopen_logs()
+        if self._output is not None:
+            self._output.reopen()
+
+    def upgrade(self) -> None:
+        """Only a process that serves nobody itself can be replaced by another program."""
+        _log.error("upgrade-refused: one process cannot replace itself; restart it, or set server.workers to 2 or more")
+
+    def _open_ports(self) -> None:
+        wanted = list(self._generation.listeners())
+        prepared = self._sockets.prepare([listener for listener, _ in wanted], self._identity)
+        self._sockets.keep(prepared)
+        for (place, opened), (listener, factory) in zip(prepared.items(), wanted, strict=True):
+            self.ports[place] = serve(listener, opened, factory, self._reactor)
+
+    async def _end(self) -> None:
+        """Sessions may go on for a while; then they end."""
         began = self._reactor.seconds()
-        patience = _STOP_SECONDS
-        while connections and self._reactor.seconds() - began < patience:
-            await deferLater(self._reactor, 0.02, lambda: None)
-            for connection in list(connections):
-                if not connection.busy or connection.interruptible():
-                    connection.abort("server shutdown")
-            removing = any(not connection.interruptible() for connection in connections)
-            patience = _STOP_SECONDS if removing else _STOP_WAITING_SECONDS
-        if self._oauth is not None:
-            self._oauth.stop()
-        await self._backend.stop()
-        self._bus.close()
-        for log in self._logs:
-            log.close()
-
-    # Parts.
-
-    def _make_shared(self) -> Shared:
-        config, backend = self.config, self._backend
-        acting = Masters(backend.checker.requestAvatarId, backend.names, **config.masters.settings())
-        self._oauth = self._bearer_tokens()
-        limiter = assembly.limiter(config, self._reactor.seconds)
-        portal = Portal(
-            Realm(backend.checker, backend.maildrops, limiter.login_delay),
-            [backend.checker, acting],
-        )
-        return Shared(
-            portal=portal,
-            limiter=limiter,
-            events=self._bus,
-            clock=self._reactor,
-            epoch=time.time,
-            offers=self._offers(),
-            tls_context=self._certificates(),
-            options=assembly.server_options(config),
-            hostname=config.server.hostname,
-            consult=self._consult,
-        )
-
-    def _bearer_tokens(self) -> Any:
-        """Who answers the questions of OAUTHBEARER and XOAUTH2, None where they are not wanted."""
-        if not self.config.oauth.used:
-            return None
-        oauth = drivers.load("tpops.cred.oauth", "OAuth", "oauth", "[oauth]")
-        return oauth(self._backend.names, self._reactor, self._backend.run_in_thread, **self.config.oauth.settings())
-
-    async def _consult(self, question: object) -> object:
-        """See L{Shared.consult}."""
-        if isinstance(question, TokenQuestion) and self._oauth is not None:
-            return await self._oauth.answer(question)
-        if isinstance(question, KeysOf) and self._keyring is not None:
-            return await self._keyring.keys(question)
-        return await no_answers(question)
-
-    def _offers(self, proven: frozenset[str] = frozenset()) -> Offers:
-        """
-        What is offered to whom.
-
-        @param proven: "APOP" and the SASL mechanisms that the accounts can use beside their passwords
-        """
-        protocol = self.config.protocol
-        mechanisms: Mechanisms = {b"PLAIN": Plain, b"LOGIN": LoginExchange}
-        if "CRAM-MD5" in proven:
-            mechanisms[b"CRAM-MD5"] = lambda: CramMD5(self._shared.stamp())
-        if self.config.oauth.used:
-            advice = Advice(" ".join(self.config.oauth.scopes), self.config.oauth.openid_configuration)
-            mechanisms |= {b"OAUTHBEARER": partial(OAuthBearer, advice), b"XOAUTH2": partial(XOAuth2, advice)}
-        mechanisms.update(channel.scram(proven, {}))
-        base = Offer(
-            apop="APOP" in proven,
-            greeting=protocol.greeting,
-            mechanisms=mechanisms,
-            last=protocol.last,
-            login_delay=round(self.config.limits.login_delay_seconds),
-            implementation=implementation(),
-        )
-        over_tls = channel.OverTLS(proven, self._clients, self._backend.names.canonical)
-        return Offers(base, protocol.plaintext, protocol.plaintext_networks, over_tls, apop_only=protocol.apop_only)
-
-    def _certificates(self) -> Certificates | None:
-        tls = self.config.tls
-        return (
-            Certificates(tls.certificate, tls.private_key, tls.minimum, self._reactor.seconds, self._clients)
-            if tls.certificate
-            else None
-        )
-
-    def _offer_proofs(self) -> None:
-        """What proves a password without sending it; who cannot use such a mechanism had better not see it."""
-        mode = self.config.protocol.digests
-        if mode == "never":
-            return
-        app_passwords = self._backend.app_passwords
-        each = [one for source in self._backend.sources for one in source.mechanisms()]
-        if app_passwords is not None and (mode == "any" or self.config.app_passwords.instead):
-            each += app_passwords.mechanisms()
-        together = frozenset.union if mode == "any" else frozenset.intersection
-        if not each:
-            return
-        proven = together(*each)
-        if channel.scram(proven, {}):
-            self._keyring = Keyring(
-                self._backend.sources,
-                self._backend.names,
-                self._backend.run_in_thread,
-                assembly.scram_secret(self.config),
-                app_passwords,
-            )
-            self._keyring.learn()
-        self._shared.offers = self._offers(proven)
-
-    def _open_logs(self) -> None:
-        self._bus.add(ProcessLog(self.config.log.level == "debug"))
-        for path, sink in ((self.config.log.access_log, AccessLog), (self.config.log.json_log, JSONLog)):
-            if path:
-                try:
-                    log = LogFile(path)
-                except OSError as problem:
-                    raise ConfigError([f"cannot write the log {path}: {problem.strerror}"]) from problem
-                self._logs.append(log)
-                self._bus.add(sink(log))
+        while (
+            self._generation.busy
+            and not self._hurry
+            and self._reactor.seconds() - began < self.config.server.drain_seconds
+        ):
+            await deferLater(self._reactor, _LOOK_SECONDS, lambda: None)
+        await self._generation.end_sessions()
+        await self._generation.stop()
 
 
 def _not_closed(failure: Failure) -> None:
     _log.failure("a listener could not be closed", failure)
 
 
-def _stop_now(problem: ConfigError) -> None:
+def stop_now(problem: ConfigError) -> None:
     """The service cannot start: say why where the operator looks, and end."""
     for line in problem.problems:
         _log.critical("{problem}", problem=line)

@@ -9,21 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import IO
 
 from twisted.application.service import IService
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogObserver,
-    Logger,
-    LogLevel,
-    LogLevelFilterPredicate,
-    textFileLogObserver,
-)
+from twisted.logger import Logger
 from twisted.python import usage
 
 from tpops.config.load import Loaded, default_path, load
 from tpops.errors import ConfigError
+from tpops.process.output import Output
 from tpops.service import POP3Service
 
 _log = Logger()
@@ -39,6 +32,7 @@ class Options(usage.Options):
     ]
 
     loaded: Loaded | None = None
+    output: Output | None = None
 
     def postOptions(self) -> None:
         """Read the configuration; end with all its problems when it cannot be used."""
@@ -48,23 +42,19 @@ class Options(usage.Options):
             for line in problem.problems:
                 sys.stderr.write(f"{line}\n")
             raise SystemExit(1) from None
-        self._log_from(LogLevel.lookupByName(self.loaded.config.log.level))
+        self._choose_output(self.loaded.config.log.level)
 
-    def _log_from(self, level: object) -> None:
-        """Leave less important messages out of twistd's log, unless the operator chose a logger of his own."""
+    def _choose_output(self, level: str) -> None:
+        """Write twistd's log ourselves, unless the operator chose a logger of his own, or the system's."""
         twistd = self.parent
-        if twistd is None or level is LogLevel.info or twistd.get("logger") or twistd.get("syslog"):
+        if twistd is None or twistd.get("logger") or twistd.get("syslog"):
             return
-        path = twistd.get("logfile")
-        file: IO[str] = sys.stdout
-        if path and path != "-":
-            file = open(os.path.join(twistd.get("rundir") or ".", path), "a", encoding="utf-8")  # noqa: SIM115
-        twistd["logger"] = lambda: at_least(level, file)
-
-
-def at_least(level: object, file: IO[str]) -> ILogObserver:
-    """An observer that writes events of a level and above."""
-    return FilteringLogObserver(textFileLogObserver(file), [LogLevelFilterPredicate(level)])
+        path = twistd.get("logfile") or ("" if twistd.get("nodaemon") else "twistd.log")
+        if path == "-":
+            if not twistd.get("nodaemon"):
+                return  # twistd refuses that
+            path = ""
+        self.output = Output(level, os.path.join(twistd.get("rundir") or ".", path) if path else "")
 
 
 def makeService(options: Options) -> IService:
@@ -75,7 +65,7 @@ def makeService(options: Options) -> IService:
     for warning in options.loaded.warnings:
         _log.warn("{warning}", event="config-warning", warning=warning)
     try:
-        return POP3Service(options.loaded.config, reactor)
+        return POP3Service(options.loaded.config, reactor, options.output)
     except ConfigError as problem:
         for line in problem.problems:
             sys.stderr.write(f"{line}\n")

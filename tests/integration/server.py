@@ -103,7 +103,7 @@ class RunningServer:
             "accounts": [{"driver": "passwd_file", "path": "users"}],
             "log": {"access_log": "access.log", "json_log": "events.json"},
             **tables,
-            "server": {"state_dir": str(self.directory), **tables.get("server", {})},
+            "server": {"state_dir": str(self.directory), "drain_seconds": 0, **tables.get("server", {})},
         }
         lines = [f"{name}:{{PLAIN}}{password}::::{self.directory / name}:" for name, password in users.items()]
         (self.directory / "users").write_text("".join(line + "\n" for line in lines))

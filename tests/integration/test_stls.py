@@ -19,8 +19,8 @@ from twisted.trial.unittest import TestCase
 from tests.integration.server import temporary
 from tests.integration.wire import ANSWER_SECONDS, Wire
 from tests.pki import self_signed
-from tests.server.harness import Harness
-from tpops.server.listeners import Listener, listen
+from tests.server.harness import Harness, listen
+from tpops.server.listeners import Listener
 from tpops.server.offers import OPTIONAL
 
 
@@ -49,7 +49,7 @@ class StartTLSTests(TestCase):
         for path, pem in zip(files, certificate(), strict=True):
             Path(path).write_text(pem)
         shared.tls_context = DefaultOpenSSLContextFactory(files[1], files[0], sslmethod=SSL.TLS_METHOD)
-        port = listen(Listener("127.0.0.1", 0, tls=OPTIONAL), shared, reactor)
+        port = listen(Listener("127.0.0.1", 0), shared, reactor, OPTIONAL)
         self.addCleanup(port.stopListening)
         self.port = port.getHost().port
         self.client = ssl.create_default_context(cadata=certificate()[0])

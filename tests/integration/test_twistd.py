@@ -55,6 +55,27 @@ class StartTests(SynchronousTestCase):
         self.assertNotIn("Traceback", server.output())
         self.assertEqual(len(server.access()), 1)
 
+    def test_level_of_the_log(self) -> None:
+        """Promise: C{log.level} leaves out what is less important, and "debug" has what happens in sessions."""
+        server = self.server()
+        server.configuration["log"]["level"] = "debug"
+        self.check_serves(server.start())
+        wait_until(lambda: "[tpops.events.process_log#debug] logout: " in server.output())
+        server.stop()
+        server.configuration["log"]["level"] = "error"
+        server.launch()
+        wait_until(lambda: server.port and self.connects(server.port), "it listens")
+        server.stop()
+        self.assertEqual(server.output(), "")
+
+    def connects(self, port: int) -> bool:
+        """Whether somebody listens there."""
+        try:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+        except OSError:
+            return False
+        return True
+
     def test_configuration_from_the_environment(self) -> None:
         """Promise: $TPOPS_CONFIG is used when no file is named."""
         server = self.server()

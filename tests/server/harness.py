@@ -25,6 +25,7 @@ from tpops.policy.penalties import Penalties
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.sasl import Plain
 from tpops.server.factory import POP3Factory
+from tpops.server.listeners import Listener, bind, serve
 from tpops.server.offers import ALWAYS, OFF, Offers
 from tpops.server.options import ServerOptions
 from tpops.server.pop3 import POP3Server
@@ -144,6 +145,14 @@ class Client:
     def closed(self) -> bool:
         """The server has closed the connection."""
         return bool(self.transport.disconnecting)
+
+
+def listen(listener: Listener, shared: Shared, reactor: Any, tls: str = OFF) -> Any:
+    """A listener that is served."""
+    factory = POP3Factory(shared)
+    factory.tls = tls
+    with bind(listener) as opened:
+        return serve(listener, opened, factory, reactor)
 
 
 class Harness:

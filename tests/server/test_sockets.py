@@ -17,9 +17,9 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.server.harness import GREETING, LOGIN, Harness
+from tests.server.harness import GREETING, LOGIN, Harness, listen
 from tpops.errors import ConfigError
-from tpops.server.listeners import Listener, listen, where
+from tpops.server.listeners import Listener, bind, where
 from tpops.server.transport import TCPServer
 
 
@@ -219,7 +219,7 @@ class ListenerTests(ShortPaths):
 
     def refusal(self, listener: Listener) -> str:
         """Why it cannot be opened."""
-        return str(self.assertRaises(ConfigError, listen, listener, Harness().shared, reactor))
+        return str(self.assertRaises(ConfigError, bind, listener))
 
     def test_port_in_use(self) -> None:
         """The message names the address and the ways out."""

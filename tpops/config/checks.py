@@ -26,6 +26,9 @@ LOCATION_VARIABLES = ("user", "local_part", "domain", "home")
 #: Kinds of lookup tables that can be read.
 LOOKUP_TABLES = ("hash", "btree", "lmdb", "cdb", "dbm", "sdbm", "texthash")
 
+#: Processes that may serve clients.
+MOST_WORKERS = 64
+
 _VARIABLE = re.compile(r"\$\(([^()\[]*)(?:\[-?\d{1,3}\])?\)")
 _BETWEEN_LOCATIONS = re.compile(rf"\s+(?=(?:{'|'.join(LOCATION_KINDS)}):)")
 
@@ -80,6 +83,13 @@ def octal_mode(value: str) -> str:
     if not re.fullmatch(r"0?[0-7]{3}", value):
         raise ValueError('must be three octal digits such as "0660"')
     return value
+
+
+def workers(value: object) -> int | str:
+    """A number of processes, or "auto"."""
+    if value == "auto" or (type(value) is int and 1 <= value <= MOST_WORKERS):
+        return value if isinstance(value, int) else "auto"
+    raise ValueError(f'must be "auto" or a whole number from 1 to {MOST_WORKERS}')
 
 
 def network(value: str) -> str:

@@ -24,6 +24,9 @@ from tpops.config.schema import Config
 
 _TYPES: dict[object, str] = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
+#: A number of processes.
+_TYPES[int | str] = 'whole number or `"auto"`'
+
 _REFERENCE_HEAD = """\
 # Configuration reference
 

@@ -21,29 +21,8 @@ from tpops.config.app_passwords import AppPasswords
 from tpops.config.mailboxes import Mail, Maildir, Mbox
 from tpops.config.masters import Masters
 from tpops.config.oauth import OAuth
-from tpops.config.section import Network, PathText, Section, key, machine_name
-
-#: Where the state lies when nobody says otherwise.
-STATE_DIRECTORY = "/var/lib/tpops"
-
-
-class Server(Section):
-    """The process as a whole."""
-
-    hostname: Annotated[
-        str,
-        key("Name of this machine for clients.", example='"mail.example.org"', shown="the machine's full host name"),
-    ] = Field(default_factory=machine_name)
-    user: Annotated[
-        str,
-        key(
-            'User to run as once the ports are bound, when started as root; "" stays who started it.', example='"mail"'
-        ),
-    ] = ""
-    group: Annotated[str, key('Group to run as; "" is the primary group of `user`.', example='"mail"')] = ""
-    state_dir: Annotated[
-        PathText, key("Directory for files that tpops writes itself, such as the accounts database.")
-    ] = STATE_DIRECTORY
+from tpops.config.section import Network, PathText, Section, key
+from tpops.config.server import STATE_DIRECTORY, Server
 
 
 class Listen(Section):

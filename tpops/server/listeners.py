@@ -2,7 +2,8 @@
 Opens the sockets on which clients arrive.
 
 Purpose: one L{Listener} value for each place in the configuration; all are bound before any is served, so that a port
-in use is found while nothing has happened yet.
+in use is found while nothing has happened yet.  Whoever has bound a socket keeps it: ports only serve it, as long as
+they like, with whatever factory.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from typing import Any
 
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort, IReactorFDSet
+from twisted.internet.interfaces import IAddress, IReactorFDSet
+from twisted.internet.protocol import Factory
 
 from tpops.errors import ConfigError
 from tpops.server.factory import POP3Factory
-from tpops.server.offers import OFF
-from tpops.server.shared import Shared
 from tpops.server.transport import TCPPort, UNIXPort
+
+AnyPort = TCPPort | UNIXPort
 
 _ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 (compared with, not bound to)
 
@@ -33,7 +35,6 @@ class Listener:
     @ivar address: an IPv4 or IPv6 address, or "unix:/path"
     @ivar port: TCP port, 0 for a free one; no meaning for a UNIX socket
     @ivar backlog: connections that may wait to be accepted
-    @ivar tls: when TLS is on, see L{tpops.server.offers}
     @ivar mode: permissions of a UNIX socket
     """
 
@@ -41,7 +42,6 @@ class Listener:
     port: int = 110
     backlog: int = 1024
     mode: int = 0o660
-    tls: str = OFF
 
     @property
     def path(self) -> str | None:
@@ -63,33 +63,65 @@ def _host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def listen(listener: Listener, shared: Shared, reactor: IReactorFDSet) -> IListeningPort:
+def bind(listener: Listener) -> socket.socket:
     """
-    Open one.
+    Open a listening socket.
 
-    @raise ConfigError: when the address cannot be had, with what to do about it
+    @raise ConfigError: when the place cannot be had, with what to do about it
     """
     path = listener.path
-    factory = POP3Factory(shared)
-    factory.tls = listener.tls
-    port: TCPPort | UNIXPort
+    address: bytes | tuple[str, int]
     if path is not None:
         _remove_stale(path)
-        port = UNIXPort(os.fsencode(path), factory, listener.backlog, listener.mode, reactor=reactor)
+        family, address = socket.AF_UNIX, os.fsencode(path)
     else:
-        port = TCPPort(listener.port, factory, listener.backlog, listener.address, reactor=reactor)
+        family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
+        address = (listener.address, listener.port)
+    opened = socket.socket(family)
     try:
-        port.startListening()
-    except CannotListenError as problem:
-        raise ConfigError([f"cannot listen on {listener}: {_advice(problem.socketError)}"]) from problem
-    if path is not None:
-        factory.local = (path, 0)
+        opened.setblocking(False)
+        if path is None:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Connections inherit it: replies are whole writes, nothing is gained by waiting for more.
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.bind(address)
+        if path is not None:
+            os.chmod(path, listener.mode)
+        opened.listen(listener.backlog)
+    except OSError as problem:
+        opened.close()
+        raise ConfigError([f"cannot listen on {listener}: {_advice(problem)}"]) from problem
+    return opened
+
+
+def serve(listener: Listener, opened: socket.socket, factory: Factory[Any], reactor: IReactorFDSet) -> AnyPort:
+    """Serve a listening socket; it stays open when the port is closed."""
+    port: AnyPort
+    if listener.path is not None:
+        port = UNIXPort._fromListeningDescriptor(reactor, opened.fileno(), factory)
     else:
-        if listener.address not in _ALL_ADDRESSES:
-            factory.local = (listener.address, port.getHost().port)
-        # Connections inherit it: replies are whole writes, nothing is gained by waiting for more.
-        port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        port = TCPPort._fromListeningDescriptor(reactor, opened.fileno(), opened.family, factory)
+    _tell_place(factory, listener, opened.getsockname())
+    port.startListening()
     return port
+
+
+def change(port: AnyPort, listener: Listener, factory: Factory[Any]) -> None:
+    """Let another factory make the protocols of an open port from now on."""
+    _tell_place(factory, listener, port.socket.getsockname())
+    before, port.factory = port.factory, factory
+    factory.doStart()
+    if before is not None:
+        before.doStop()
+
+
+def _tell_place(factory: Factory[Any], listener: Listener, name: Any) -> None:
+    """Tell where all its clients arrive, where that is one place."""
+    if isinstance(factory, POP3Factory):
+        if listener.path is not None:
+            factory.local = (listener.path, 0)
+        elif listener.address not in _ALL_ADDRESSES:
+            factory.local = (listener.address, name[1])
 
 
 def _advice(problem: object) -> str:

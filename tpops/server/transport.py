@@ -10,7 +10,6 @@ connections with TLS.  Measured: see docs/performance.md.
 from __future__ import annotations
 
 import fcntl
-import os
 import socket
 import struct
 import termios
@@ -19,10 +18,7 @@ from typing import Any
 from twisted.internet import main, tcp, unix
 from twisted.internet.address import IPv6Address
 from twisted.internet.interfaces import IProtocol, IReactorFDSet
-from twisted.logger import Logger
 from twisted.python.failure import Failure
-
-_log = Logger()
 
 
 class SendsAtOnce(tcp.Server):
@@ -118,19 +114,22 @@ class TCPPort(tcp.Port):
 
 
 class UNIXPort(unix.Port):
-    """Listens on a UNIX socket."""
+    """Listens on a UNIX socket that is open; the file stays when it is closed."""
 
     transport = UNIXServer
 
+    def startListening(self) -> None:
+        """Listen."""
+        opened, self._preexistingSocket = self._preexistingSocket, None
+        assert self.factory is not None
+        assert opened is not None
+        self.factory.doStart()
+        self.socket = opened
+        self.fileno = opened.fileno  # type: ignore[method-assign]  # as twisted does it
+        self.connected = True
+        self.numberAccepts = 100
+        self.startReading()
+
     def connectionLost(self, reason: Failure) -> None:
-        """Close; the path may be in a directory where we may not remove it since rights were given up."""
-        try:
-            super().connectionLost(reason)
-        except OSError as problem:
-            _log.info(
-                "socket {path} stays: {why}; the next start replaces it",
-                event="socket-left",
-                path=os.fsdecode(problem.filename),
-                why=problem.strerror,
-            )
-            tcp.Port.connectionLost(self, reason)
+        """Listen no more."""
+        tcp.Port.connectionLost(self, reason)

@@ -1,0 +1,243 @@
+"""
+What is made from one configuration, and serves until another one takes its place.
+
+Purpose: drivers, checkers, limits, sinks and factories meet here; each gets plain arguments.  L{tpops.service} gives it
+sockets and tells it when to begin and to end.
+Order: C{start} with the rights that the process was started with, C{open} with those that it keeps, C{end_sessions},
+C{stop}.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from twisted.cred.portal import Portal
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+
+from tpops import assembly
+from tpops.backend import Backend
+from tpops.config.schema import Config
+from tpops.cred import drivers
+from tpops.cred.keys import Keyring
+from tpops.cred.masters import Masters
+from tpops.cred.realm import Realm
+from tpops.errors import ConfigError
+from tpops.events.access_log import AccessLog
+from tpops.events.bus import EventBus
+from tpops.events.json_log import JSONLog
+from tpops.events.log_file import LogFile
+from tpops.events.process_log import ProcessLog
+from tpops.protocol.capabilities import Offer
+from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
+from tpops.protocol.sasl import CramMD5, LoginExchange, Mechanisms, Plain
+from tpops.protocol.scram import KeysOf
+from tpops.server import channel
+from tpops.server.certificates import Certificates
+from tpops.server.factory import POP3Factory
+from tpops.server.listeners import Listener
+from tpops.server.offers import Offers
+from tpops.server.shared import Shared, no_answers
+
+#: Seconds that a stop waits for sessions that are removing mail.
+_STOP_SECONDS = 30.0
+
+#: Seconds that a stop waits for the others, which may be waiting for a lock that somebody else holds.
+_STOP_WAITING_SECONDS = 1.0
+
+
+def implementation() -> bytes:
+    """Name and version, as CAPA tells it."""
+    try:
+        return f"tpops-{version('tpops')}".encode("ascii")
+    except PackageNotFoundError:
+        return b"tpops"
+
+
+class Generation:
+    """
+    See the module.
+
+    @ivar config: the configuration
+    @raise ConfigError: when something cannot be used as it is configured
+    """
+
+    def __init__(self, config: Config, reactor: Any) -> None:
+        self.config = config
+        self._reactor = reactor
+        self._backend = Backend(config, reactor)
+        self._bus = EventBus((), time.time, reactor)
+        self._logs: list[LogFile] = []
+        self._keyring: Keyring | None = None
+        self._clients = assembly.client_certificates(config)
+        self._shared = self._make_shared()
+
+    def listeners(self) -> Iterator[tuple[Listener, Factory[Any]]]:
+        """Where this configuration listens, and what serves there; new factories at each call."""
+        for one in self.config.listen:
+            factory = POP3Factory(self._shared)
+            factory.tls = self.config.tls_mode(one)
+            yield Listener(one.address, one.port, one.backlog, int(one.mode, 8)), factory
+
+    def start(self) -> None:
+        """
+        Start what needs the rights that the process was started with.
+
+        @raise ConfigError: when something cannot be used as it is configured
+        """
+        self._backend.start()
+
+    def open(self) -> None:
+        """
+        Open the logs, and all else that needs no rights.
+
+        @raise ConfigError: when something cannot be used as it is configured
+        """
+        self._open_logs()
+        self._offer_proofs()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are sessions."""
+        return bool(self._shared.connections)
+
+    def reopen_logs(self) -> None:
+        """The log files have been moved away."""
+        for log in self._logs:
+            log.reopen()
+
+    async def end_sessions(self) -> None:
+        """End every session without deleting anything; those that are in UPDATE come to its end."""
+        connections = self._shared.connections
+        for connection in list(connections):
+            if not connection.busy:
+                connection.close("server shutdown")
+        began = self._reactor.seconds()
+        patience = _STOP_SECONDS
+        while connections and self._reactor.seconds() - began < patience:
+            await deferLater(self._reactor, 0.02, lambda: None)
+            for connection in list(connections):
+                if not connection.busy or connection.interruptible():
+                    connection.abort("server shutdown")
+            removing = any(not connection.interruptible() for connection in connections)
+            patience = _STOP_SECONDS if removing else _STOP_WAITING_SECONDS
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        if self._oauth is not None:
+            self._oauth.stop()
+        await self._backend.stop()
+        self._bus.close()
+        for log in self._logs:
+            log.close()
+
+    # Parts.
+
+    def _make_shared(self) -> Shared:
+        config, backend = self.config, self._backend
+        acting = Masters(backend.checker.requestAvatarId, backend.names, **config.masters.settings())
+        self._oauth = self._bearer_tokens()
+        limiter = assembly.limiter(config, self._reactor.seconds)
+        portal = Portal(
+            Realm(backend.checker, backend.maildrops, limiter.login_delay),
+            [backend.checker, acting],
+        )
+        return Shared(
+            portal=portal,
+            limiter=limiter,
+            events=self._bus,
+            clock=self._reactor,
+            epoch=time.time,
+            offers=self._offers(),
+            tls_context=self._certificates(),
+            options=assembly.server_options(config),
+            hostname=config.server.hostname,
+            consult=self._consult,
+        )
+
+    def _bearer_tokens(self) -> Any:
+        """Who answers the questions of OAUTHBEARER and XOAUTH2, None where they are not wanted."""
+        if not self.config.oauth.used:
+            return None
+        oauth = drivers.load("tpops.cred.oauth", "OAuth", "oauth", "[oauth]")
+        return oauth(self._backend.names, self._reactor, self._backend.run_in_thread, **self.config.oauth.settings())
+
+    async def _consult(self, question: object) -> object:
+        """See L{Shared.consult}."""
+        if isinstance(question, TokenQuestion) and self._oauth is not None:
+            return await self._oauth.answer(question)
+        if isinstance(question, KeysOf) and self._keyring is not None:
+            return await self._keyring.keys(question)
+        return await no_answers(question)
+
+    def _offers(self, proven: frozenset[str] = frozenset()) -> Offers:
+        """
+        What is offered to whom.
+
+        @param proven: "APOP" and the SASL mechanisms that the accounts can use beside their passwords
+        """
+        protocol = self.config.protocol
+        mechanisms: Mechanisms = {b"PLAIN": Plain, b"LOGIN": LoginExchange}
+        if "CRAM-MD5" in proven:
+            mechanisms[b"CRAM-MD5"] = lambda: CramMD5(self._shared.stamp())
+        if self.config.oauth.used:
+            advice = Advice(" ".join(self.config.oauth.scopes), self.config.oauth.openid_configuration)
+            mechanisms |= {b"OAUTHBEARER": partial(OAuthBearer, advice), b"XOAUTH2": partial(XOAuth2, advice)}
+        mechanisms.update(channel.scram(proven, {}))
+        base = Offer(
+            apop="APOP" in proven,
+            greeting=protocol.greeting,
+            mechanisms=mechanisms,
+            last=protocol.last,
+            login_delay=round(self.config.limits.login_delay_seconds),
+            implementation=implementation(),
+        )
+        over_tls = channel.OverTLS(proven, self._clients, self._backend.names.canonical)
+        return Offers(base, protocol.plaintext, protocol.plaintext_networks, over_tls, apop_only=protocol.apop_only)
+
+    def _certificates(self) -> Certificates | None:
+        tls = self.config.tls
+        return (
+            Certificates(tls.certificate, tls.private_key, tls.minimum, self._reactor.seconds, self._clients)
+            if tls.certificate
+            else None
+        )
+
+    def _offer_proofs(self) -> None:
+        """What proves a password without sending it; who cannot use such a mechanism had better not see it."""
+        mode = self.config.protocol.digests
+        if mode == "never":
+            return
+        app_passwords = self._backend.app_passwords
+        each = [one for source in self._backend.sources for one in source.mechanisms()]
+        if app_passwords is not None and (mode == "any" or self.config.app_passwords.instead):
+            each += app_passwords.mechanisms()
+        together = frozenset.union if mode == "any" else frozenset.intersection
+        if not each:
+            return
+        proven = together(*each)
+        if channel.scram(proven, {}):
+            self._keyring = Keyring(
+                self._backend.sources,
+                self._backend.names,
+                self._backend.run_in_thread,
+                assembly.scram_secret(self.config),
+                app_passwords,
+            )
+            self._keyring.learn()
+        self._shared.offers = self._offers(proven)
+
+    def _open_logs(self) -> None:
+        self._bus.add(ProcessLog(self.config.log.level == "debug"))
+        for path, sink in ((self.config.log.access_log, AccessLog), (self.config.log.json_log, JSONLog)):
+            if path:
+                try:
+                    log = LogFile(path)
+                except OSError as problem:
+                    raise ConfigError([f"cannot write the log {path}: {problem.strerror}"]) from problem
+                self._logs.append(log)
+                self._bus.add(sink(log))
