@@ -18,7 +18,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tpops.interfaces import IMaildrop, IMaildropDriver
+from tpops.interfaces import IAppendable, IMaildrop, IMaildropDriver
 from tpops.mailbox import listings
 from tpops.mailbox.locations import Maildrops, Split
 from tpops.mailbox.locks import LOCK_FILE
@@ -118,13 +118,14 @@ class Maildir:
         return [(name, found.st_ino, found.st_mtime_ns) for name, found in stats]
 
 
-@implementer(IMaildropDriver)
+@implementer(IMaildropDriver, IAppendable)
 class LocatedDriver(MaildirDriver):
     """Maildirs where a template says."""
 
     def __init__(self, location: str, split: Split, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.open_maildrop = Maildrops(location, split, {"maildir": self}).open_maildrop
+        there = Maildrops(location, split, {"maildir": self})
+        self.open_maildrop, self.append = there.open_maildrop, there.append
 
 
 class MaildirTestCase(SynchronousTestCase):
@@ -267,3 +268,41 @@ def without_rights(f: Callable[[], str]) -> str:
         answer = file.read().decode()
     os.waitpid(child, 0)
     return answer
+
+
+#: System calls that change something.
+CHANGING = ("open", "write", "pwrite", "fsync", "link", "rename", "unlink", "ftruncate", "mkdir", "utime")
+
+
+def killed_at(call: int, after: bool, job: Callable[[], object]) -> bool:
+    """
+    Do a job in a child process that is killed at the changing system call of that number, before it or after it.
+
+    @return: whether there was such a call
+    """
+    child = os.fork()
+    if child == 0:
+        status = 2
+        try:
+            numbers = count()
+
+            def dying(real: Callable[..., object]) -> Callable[..., object]:
+                def run(*arguments: object, **named: object) -> object:
+                    if next(numbers) != call:
+                        return real(*arguments, **named)
+                    if after:
+                        real(*arguments, **named)
+                    os._exit(1)
+
+                return run
+
+            for name in CHANGING:
+                setattr(os, name, dying(getattr(os, name)))
+            job()
+            status = 0
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, 1):
+        raise AssertionError(f"the child failed before it was killed at call {call}")
+    return status == 1

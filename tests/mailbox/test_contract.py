@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -11,17 +12,18 @@ from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.contracts.append import AppendContract
 from tests.contracts.maildrop import MaildropContract
 from tests.mailbox.spools import SpoolCase, quoted, spool_of
 from tests.mailbox.support import MaildirTestCase
-from tpops.interfaces import IMaildrop, IMaildropDriver
+from tpops.interfaces import IAppendable, IMaildrop, IMaildropDriver
 from tpops.mailbox.memory import MemoryDriver
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account
 from tpops.server.foreign import ForeignMaildrop, open_foreign
 
 
-class MemoryTests(MaildropContract, SynchronousTestCase):
+class MemoryTests(AppendContract, MaildropContract, SynchronousTestCase):
     """Maildrops in memory."""
 
     def setUp(self) -> None:
@@ -45,6 +47,16 @@ class MemoryTests(MaildropContract, SynchronousTestCase):
         """See MaildropContract."""
         del self.driver.stored["joe"][list(self.driver.stored["joe"])[index]]
 
+    def race(self, jobs: list[Callable[[], str]]) -> list[str]:
+        """See AppendContract: there are no other processes."""
+        answers = []
+        for job in jobs:
+            try:
+                answers.append(job())
+            except Exception as problem:
+                answers.append(f"{type(problem).__name__}: {problem}")
+        return answers
+
     def test_unknown_account_has_no_mail(self) -> None:
         """Promise: a maildrop that nobody has delivered to is empty."""
         maildrop = self.wait(MemoryDriver().open_maildrop(Account("ann", "test")))
@@ -59,12 +71,17 @@ class ForeignSession(ForeignMaildrop):
         await self._mailbox.logout()
 
 
-@implementer(IMaildropDriver)
+@implementer(IMaildropDriver, IAppendable)
 class ForeignDriver:
-    """Maildrops of a realm written for Twisted: plain IMailboxPOP3 avatars, here our own facade over memory."""
+    """
+    Maildrops of a realm written for Twisted: plain IMailboxPOP3 avatars, here our own facade over memory.
+
+    Its new mail goes to the store below.
+    """
 
     def __init__(self, below: MemoryDriver) -> None:
         self._below = below
+        self.append = below.append
 
     async def open_maildrop(self, account: Account) -> IMaildrop:
         """The avatar's maildrop."""
@@ -82,7 +99,7 @@ class ForeignTests(MemoryTests):
         return ForeignDriver(self.driver)
 
 
-class MaildirTests(MaildropContract, MaildirTestCase):
+class MaildirTests(AppendContract, MaildropContract, MaildirTestCase):
     """Maildirs, each session by a driver that knows nothing but the index."""
 
     options: dict[str, Any] = {"lock_wait_seconds": 0.0}

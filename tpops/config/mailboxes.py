@@ -27,7 +27,13 @@ class Mail(Section):
 class Maildir(Section):
     """How Maildirs are read and changed."""
 
-    create: Annotated[bool, key("Make a Maildir that is missing at login; otherwise it counts as empty.")] = False
+    create: Annotated[
+        bool,
+        key(
+            "Make a Maildir that is missing at login or when mail arrives; otherwise it counts as empty at login, and "
+            "mail waits until somebody makes it."
+        ),
+    ] = False
     sizes: Annotated[
         Literal["exact", "maildir++", "file"],
         key(

@@ -1,8 +1,8 @@
 """
 Maildir: one file a message, in C{new} and C{cur}.
 
-Purpose: opens Maildirs, also for those that a delivery agent, Dovecot or Courier uses at the same
-time, and those that cannot be written.
+Purpose: opens Maildirs, also those that a delivery agent, Dovecot or Courier uses at the same time, and those that
+cannot be written; and takes new mail (L{tpops.mailbox.maildir_append}).
 A Maildir that is not there is an empty maildrop (or is made, C{create}); one that cannot be read is an error that
 needs an administrator, never an empty listing.
 Deletion is C{unlink} at UPDATE, and nothing else removes a file.
@@ -17,14 +17,17 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from tpops.errors import MaildropBroken, MaildropBusy, StorageError, StorageUnavailable
-from tpops.interfaces import IMaildrop
+from tpops.interfaces import IIncomingMessage, IMaildrop
+from tpops.mailbox import maildir_append
+from tpops.mailbox.acting_as import Owner, acting_as, owner_of
 from tpops.mailbox.listings import Listings
 from tpops.mailbox.locks import MaildirLock, try_lock
 from tpops.mailbox.maildir_scan import Settings
 from tpops.mailbox.maildir_session import MaildirSession
+from tpops.mailbox.quota import quota_of
 from tpops.mailbox.sizes import EXACT
 from tpops.mailbox.stored_file import RunInThread
-from tpops.model import Account
+from tpops.model import Account, Envelope
 
 #: Seconds between two tries for a lock.
 _LOCK_RETRY_SECONDS = 0.1
@@ -46,7 +49,7 @@ class MaildirOptions:
     """
     How Maildirs are served.
 
-    @ivar create: make missing directories at login
+    @ivar create: make missing directories at login and when mail arrives
     @ivar sizes: how sizes are learnt, see L{tpops.mailbox.sizes}
     @ivar mark_seen: a retrieved message gets the flag S at UPDATE
     @ivar index: keep C{tpops_index} files
@@ -98,6 +101,30 @@ class MaildirDriver:
         except OSError as problem:
             raise _as_storage_error(problem, maildir) from problem
 
+    async def append_at(self, account: Account, path: bytes, message: IIncomingMessage, envelope: Envelope) -> bytes:
+        """Store a message; see L{IAppendable.append}."""
+        maildir = path.rstrip(b"/") + b"/"
+        try:
+            unique_id: bytes = await self._run_in_thread(self._append, account, maildir, message)
+        except OSError as problem:
+            raise _as_storage_error(problem, maildir) from problem
+        return unique_id
+
+    def _append(self, account: Account, maildir: bytes, message: IIncomingMessage) -> bytes:
+        owner = owner_of(account, maildir)
+        quota = quota_of(account)
+        try:
+            with acting_as(owner):
+                return maildir_append.append(maildir, message, account.name, quota)
+        except FileNotFoundError:
+            if not self.options.create:
+                raise MaildropBroken(
+                    f"{os.fsdecode(maildir)} is not there, or not whole; make it, or let maildir.create do that"
+                ) from None
+        _create_for(maildir, owner)
+        with acting_as(owner):
+            return maildir_append.append(maildir, message, account.name, quota)
+
     async def _open(self, maildir: bytes) -> IMaildrop:
         lock = await self._lock(maildir)
         try:
@@ -142,18 +169,29 @@ class MaildirDriver:
             await self._sleep(min(_LOCK_RETRY_SECONDS, deadline - now))
 
 
-def create(maildir: bytes) -> None:
+def _create_for(maildir: bytes, owner: Owner) -> None:
+    """Make a Maildir of somebody, with his rights where they are enough."""
+    try:
+        with acting_as(owner):
+            create(maildir, owner)
+    except PermissionError:
+        create(maildir, owner)
+
+
+def create(maildir: bytes, owner: Owner | None = None) -> None:
     """
     Make a Maildir and the directories above it, for its owner alone; what is there already stays as it is.
 
-    Made by root, they belong to the owner of the directory that they are in.
+    @param owner: whose they are when root makes them; None for the owner of the directory that they are in
     """
     missing = []
     path = maildir.rstrip(b"/")
     while not os.path.isdir(path):
         missing.append(path)
         path = os.path.dirname(path)
-    owner = os.stat(path)
+    if owner is None:
+        above = os.stat(path)
+        owner = above.st_uid, above.st_gid
     for directory in (*reversed(missing), maildir + b"tmp", maildir + b"new", maildir + b"cur"):
         try:
             os.mkdir(directory, 0o700)
@@ -161,7 +199,7 @@ def create(maildir: bytes) -> None:
             # Somebody else was faster, or it is no directory, which shows when it is read.
             continue
         if os.geteuid() == 0:
-            os.chown(directory, owner.st_uid, owner.st_gid)
+            os.chown(directory, *owner, follow_symlinks=False)
 
 
 def _as_storage_error(problem: OSError, maildir: bytes) -> StorageError:

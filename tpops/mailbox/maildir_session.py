@@ -22,6 +22,7 @@ from tpops.mailbox.index import Stamp
 from tpops.mailbox.listings import Listings
 from tpops.mailbox.locks import MaildirLock
 from tpops.mailbox.maildir_scan import names
+from tpops.mailbox.maildir_size import Removal
 from tpops.mailbox.sizes import EXACT, OPEN_FLAGS
 from tpops.mailbox.snapshot import Snapshot
 from tpops.mailbox.stored_file import RunInThread, StoredFile
@@ -90,7 +91,7 @@ class MaildirSession:
 
     async def remove(self, numbers: Collection[int]) -> None:
         """See L{IMaildrop.remove}."""
-        kept: dict[int, str] = await self._run_in_thread(self._each, numbers, os.unlink)
+        kept: dict[int, str] = await self._run_in_thread(self._unlink, numbers)
         if kept:
             raise RemoveFailed(kept, "; ".join(sorted(set(kept.values()))))
 
@@ -157,6 +158,14 @@ class MaildirSession:
         if self._moved is not None and number in self._moved:
             return self._moved[number]
         return name_of(self.messages.place(number), self.messages.unique_id(number))
+
+    def _unlink(self, numbers: Collection[int]) -> dict[int, str]:
+        """Remove some messages; gives what failed, and why."""
+        removal = Removal(self._maildir)
+        try:
+            return self._each(numbers, removal.unlink)
+        finally:
+            removal.flush()
 
     def _each(self, numbers: Collection[int], act: Callable[[bytes], None]) -> dict[int, str]:
         """

@@ -11,8 +11,9 @@ from itertools import count
 
 from zope.interface import implementer
 
-from tpops.errors import MaildropBusy, MessageVanished, QuotaExceeded
+from tpops.errors import MaildropBusy, MessageVanished, StorageUnavailable
 from tpops.interfaces import IAppendable, IIncomingMessage, IMaildrop, IMaildropDriver, IStoredMessage
+from tpops.mailbox.quota import quota_of
 from tpops.mailbox.snapshot import Snapshot
 from tpops.model import Account, Envelope
 from tpops.protocol.transparency import Octets
@@ -103,11 +104,13 @@ class MemoryDriver:
     async def append(self, account: Account, message: IIncomingMessage, envelope: Envelope) -> bytes:
         """See L{IAppendable.append}."""
         stored = self.stored.setdefault(account.name, {})
-        octets = sum(map(len, stored.values()))
-        if account.quota_octets and octets + message.octets > account.quota_octets:
-            raise QuotaExceeded(f"{account.name} has {octets} octets and may have {account.quota_octets}")
-        if account.quota_messages and len(stored) >= account.quota_messages:
-            raise QuotaExceeded(f"{account.name} has {len(stored)} messages and may have {account.quota_messages}")
+        quota = quota_of(account)
+        if quota:
+            quota.admit(account.name, sum(map(len, stored.values())), len(stored), message.octets)
+        try:
+            octets = b"".join(message.chunks())
+        except OSError as problem:
+            raise StorageUnavailable(str(problem)) from problem
         unique_id = b"%d" % next(self._numbers)
-        stored[unique_id] = b"".join(message.chunks())
+        stored[unique_id] = octets
         return unique_id

@@ -1,0 +1,1 @@
+"""Mail that arrives: the commands tpops-store, tpops-pipe and tpops-useradd, and what they share."""
