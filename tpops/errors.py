@@ -126,11 +126,19 @@ class LoginRefused(LoginError):
 
 
 class MaildropBusy(LoginRefused):
-    """Another session holds the maildrop (RFC 2449 section 8.1.2)."""
+    """
+    Another session holds the maildrop (RFC 2449 section 8.1.2).
+
+    @ivar lock: path of the file that is locked, b"" where it is no file
+    """
 
     code = "IN-USE"
     temporary = True
     public = "maildrop is in use by another session"
+
+    def __init__(self, why: str = "", lock: bytes = b"") -> None:
+        super().__init__(why)
+        self.lock = lock
 
 
 class TooSoon(LoginRefused):

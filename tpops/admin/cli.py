@@ -1,8 +1,9 @@
 """
 The command "tpops": everything an operator does apart from serving, which is "twistd tpops".
 
-Purpose: init, user, apppasswd, check, tls and config, on one configuration file: --config, else the environment's
-TPOPS_CONFIG, else ./tpops.toml if it exists, else /etc/tpops/tpops.toml; and pw, which needs no configuration.
+Purpose: init, user, mailbox, apppasswd, check, tls and config, on one configuration file: --config, else the
+environment's TPOPS_CONFIG, else ./tpops.toml if it exists, else /etc/tpops/tpops.toml; and pw, which needs no
+configuration.
 Errors: one line each on standard error and exit status 1 (2 for a wrong command line); never a traceback.
 """
 
@@ -17,6 +18,7 @@ from tpops.admin.app_passwords import apppasswd
 from tpops.admin.check import check
 from tpops.admin.context import Commands
 from tpops.admin.init import init
+from tpops.admin.mailbox import mailbox
 from tpops.admin.passwords import pw
 from tpops.admin.show import config as show
 from tpops.admin.tls import tls
@@ -43,7 +45,7 @@ def tpops(config: str | None) -> None:
     """Administer tpops, a POP3 mail access service.  Serving is "twistd tpops"."""
 
 
-for _command in (init, user, apppasswd, pw, check, tls, show):
+for _command in (init, user, mailbox, apppasswd, pw, check, tls, show):
     tpops.add_command(_command)
 
 

@@ -49,6 +49,9 @@ class Commands(click.Group):
             ctx.exit(1)
         except TpopsError as error:
             raise click.ClickException(str(error)) from None
+        except BrokenPipeError:
+            # Whoever read the output has enough of it, as "head" has; click ends the command.
+            raise
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(f"{place}{error.strerror or error}") from None

@@ -21,7 +21,7 @@ from tpops.interfaces import IIncomingMessage, IMaildrop
 from tpops.mailbox import maildir_append
 from tpops.mailbox.acting_as import Owner, acting_as, owner_of
 from tpops.mailbox.listings import Listings
-from tpops.mailbox.locks import MaildirLock, try_lock
+from tpops.mailbox.locks import LOCK_FILE, MaildirLock, try_lock
 from tpops.mailbox.maildir_scan import Settings
 from tpops.mailbox.maildir_session import MaildirSession
 from tpops.mailbox.quota import quota_of
@@ -165,7 +165,7 @@ class MaildirDriver:
             now = self._seconds()
             deadline = deadline or now + self.options.lock_wait_seconds
             if now >= deadline:
-                raise MaildropBusy(f"{os.fsdecode(maildir)} is locked by another session")
+                raise MaildropBusy(f"{os.fsdecode(maildir)} is locked by another session", maildir + LOCK_FILE)
             await self._sleep(min(_LOCK_RETRY_SECONDS, deadline - now))
 
 

@@ -111,7 +111,7 @@ class MboxDriver:
             lock: SpoolLock | None = await self.run_in_thread(spool_locks.try_lock, spool, self.options.dotlock)
             if lock is not None:
                 return lock
-            await self._wait(deadline, f"{os.fsdecode(spool)} is locked by another program")
+            await self._wait(deadline, f"{os.fsdecode(spool)} is locked by another program", spool)
 
     async def _list(self, spool: bytes) -> Listing:
         try:
@@ -153,18 +153,18 @@ class MboxDriver:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    await self._wait(deadline, f"{os.fsdecode(spool)} is open in another session")
+                    await self._wait(deadline, f"{os.fsdecode(spool)} is open in another session", path)
                 else:
                     return lambda: os.close(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
 
-    async def _wait(self, deadline: float, why: str) -> None:
+    async def _wait(self, deadline: float, why: str, lock: bytes) -> None:
         """Wait a moment; when the time is over, @raise MaildropBusy."""
         now = self._seconds()
         if now >= deadline:
-            raise MaildropBusy(why)
+            raise MaildropBusy(why, lock)
         await self._sleep(min(_RETRY_SECONDS, deadline - now))
 
 

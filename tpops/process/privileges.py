@@ -1,7 +1,9 @@
 """
-Gives up root's rights, for good.
+Gives up root's rights: for good, or for the work of a command.
 
-Purpose: ports below 1024 are bound as root; everything a client sends is handled as an ordinary user.
+Purpose: ports below 1024 are bound as root; everything a client sends is handled as an ordinary user (L{become}).  An
+administrator's command touches mail as the server's user, so that what it makes is his, and its own files as root
+(L{Deputy}).
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 
@@ -79,3 +83,43 @@ def become(who: Identity) -> None:
         except PermissionError:
             return
         raise ConfigError(["server.user: root's rights could be had back; refusing to run"])
+
+
+class Deputy:
+    """
+    Root at work in somebody's name.
+
+    For commands, not for what clients send: root's rights stay within reach.
+
+    @param who: for whom; None, or a process that is not root's, changes nothing
+    """
+
+    def __init__(self, who: Identity | None) -> None:
+        self._who = who if os.geteuid() == 0 and who is not None and who.uid != 0 else None
+        self._gid = os.getegid()
+
+    def begin(self) -> None:
+        """From now on files are touched with his rights, and new ones are his."""
+        who = self._who
+        if who is None:
+            return
+        if who.name is not None:
+            os.initgroups(who.name, who.gid)
+        else:
+            os.setgroups([who.gid])
+        os.setegid(who.gid)
+        os.seteuid(who.uid)
+
+    @contextmanager
+    def as_root(self) -> Iterator[None]:
+        """Within, files are touched with the rights of whoever has started the command, in all threads."""
+        if self._who is None or os.geteuid() == 0:
+            yield
+            return
+        os.seteuid(0)
+        os.setegid(self._gid)
+        try:
+            yield
+        finally:
+            os.setegid(self._who.gid)
+            os.seteuid(self._who.uid)

@@ -1,0 +1,116 @@
+"""
+The mail of an account, opened for a command.
+
+Purpose: what the commands of "tpops mailbox" share: whose rights they work with, and the lock.  They open maildrops as
+the server does, with the same exclusive lock as a POP3 session, and with the rights of the server's user where root
+runs them, so that locks and listings that they make are his.
+Limits: one command, one account; a reactor runs meanwhile (L{tpops.backend.run}).
+Errors: click.ClickException with one line for the operator.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import attrs
+import click
+
+from tpops import backend
+from tpops.admin.context import configuration
+from tpops.admin.lock_holders import holders
+from tpops.backend import Backend
+from tpops.config.schema import Config
+from tpops.errors import BadCredentials, MaildropBroken, MaildropBusy
+from tpops.interfaces import IMaildrop, IStoredMessage
+from tpops.mailbox.stored_file import RunInThread
+from tpops.model import Account
+from tpops.process.privileges import Deputy, identity
+
+_T = TypeVar("_T")
+
+#: Octets that are asked for at once.
+CHUNK_OCTETS = 1 << 18
+
+
+@attrs.frozen
+class Mailbox:
+    """
+    Mail of one account.
+
+    @ivar account: whose
+    @ivar run_in_thread: runs a blocking function in a thread
+    """
+
+    account: Account
+    run_in_thread: RunInThread
+    _backend: Backend
+
+    @property
+    def name(self) -> str:
+        """Of the account."""
+        return self.account.name
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[IMaildrop]:
+        """Within, the maildrop is open and locked."""
+        try:
+            maildrop = await self._backend.maildrops.open_maildrop(self.account)
+        except MaildropBusy as busy:
+            raise click.ClickException(_in_use(self.name, busy)) from None
+        except MaildropBroken as broken:
+            hint = ""
+            if isinstance(broken.__cause__, PermissionError) and os.geteuid() != 0:
+                hint = "; run this as root, or as the user that the server runs as"
+            raise click.ClickException(f"{broken}{hint}") from None
+        try:
+            yield maildrop
+        finally:
+            await maildrop.close()
+
+
+def work_on(context: click.Context, user: str, work: Callable[[Mailbox], Awaitable[_T]], deputy: Deputy) -> _T:
+    """
+    Do some work with the mail of an account.
+
+    @param user: its name, as somebody wrote it
+    @param deputy: begins when the accounts sources have started
+    """
+
+    async def found(behind: Backend) -> _T:
+        deputy.begin()
+        try:
+            account = await behind.account(user)
+        except BadCredentials as error:
+            raise click.ClickException(f"there is no account {user!r}: {error}") from None
+        return await work(Mailbox(account, behind.run_in_thread, behind))
+
+    return backend.run(configuration(context).config, found)
+
+
+def deputy_of(config: Config) -> Deputy:
+    """
+    Who works with the mail: the server's user.
+
+    @raise click.ClickException: when this process may not
+    """
+    who = identity(config.server.user, config.server.group)
+    if who is not None and os.geteuid() not in (0, who.uid):
+        name = who.name or who.uid
+        raise click.ClickException(f"the mail belongs to the server's user: run this as root or as {name}")
+    return Deputy(who)
+
+
+async def read(message: IStoredMessage, octets: int = CHUNK_OCTETS) -> bytes:
+    """The next octets of a message, b"" at its end."""
+    chunk = message.read(octets)
+    return chunk if isinstance(chunk, bytes) else await chunk
+
+
+def _in_use(name: str, busy: MaildropBusy) -> str:
+    """Who is to be waited for."""
+    found = holders(busy.lock) if busy.lock else []
+    by = f", held by {' and '.join(found)}" if found else ""
+    return f"the mail of {name} is in use: {busy}{by}; nothing was done, try again when that has ended"
