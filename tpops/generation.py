@@ -9,6 +9,7 @@ C{stop}.
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -81,6 +82,8 @@ class Generation:
         for one in self.config.listen:
             factory = POP3Factory(self._shared)
             factory.tls = self.config.tls_mode(one)
+            if one.proxy_protocol:
+                factory.balancers = [ipaddress.ip_network(network) for network in one.proxy_networks]
             yield Listener(one.address, one.port, one.backlog, int(one.mode, 8)), factory
 
     def start(self) -> None:

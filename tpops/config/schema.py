@@ -12,66 +12,18 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from tpops.config import checks
 from tpops.config.accounts.files import SQLite
 from tpops.config.accounts.union import AnyAccounts
 from tpops.config.app_passwords import AppPasswords
+from tpops.config.listen import Listen
 from tpops.config.mailboxes import Mail, Maildir, Mbox
 from tpops.config.masters import Masters
 from tpops.config.oauth import OAuth
 from tpops.config.section import Network, PathText, Section, key
 from tpops.config.server import STATE_DIRECTORY, Server
-
-
-class Listen(Section):
-    """An address where clients connect; the section may be there several times."""
-
-    address: Annotated[
-        str,
-        AfterValidator(checks.listen_address),
-        key('IP address ("0.0.0.0" and "::" are all of the machine), or "unix:" and the path of a socket.'),
-    ] = "127.0.0.1"
-    tls: Annotated[
-        Literal["auto", "off", "optional", "required", "implicit"],
-        key(
-            '"optional" offers STLS, "required" lets nobody log in without it, "implicit" is TLS from the first octet '
-            '(RFC 8314); "auto" is "optional" where `tls.certificate` is set, else "off".'
-        ),
-    ] = "auto"
-    port: Annotated[
-        int,
-        key(
-            "TCP port; not for UNIX sockets. 0 takes any free port.",
-            shown="110, with implicit TLS 995",
-            example="110",
-            ge=0,
-            le=65535,
-        ),
-    ] = Field(default_factory=lambda data: 995 if data.get("tls") == "implicit" else 110)
-    mode: Annotated[
-        str,
-        AfterValidator(checks.octal_mode),
-        key("Permissions of a UNIX socket, in octal; it belongs to `user` and `group`. Not for TCP."),
-    ] = "0660"
-    backlog: Annotated[int, key("Connections that the kernel queues until they are accepted.", ge=1, le=65535)] = 1024
-
-    @model_validator(mode="after")
-    def _fits_the_address(self) -> Listen:
-        unix = self.address.startswith("unix:")
-        if unix and "port" in self.model_fields_set:
-            raise ValueError("port does not go with a unix: address")
-        if not unix and "mode" in self.model_fields_set:
-            raise ValueError("mode goes with a unix: address only")
-        return self
-
-    @property
-    def where(self) -> str:
-        """The address with its port, for messages."""
-        if self.address.startswith("unix:"):
-            return self.address
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
 class TLS(Section):

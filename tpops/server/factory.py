@@ -7,7 +7,10 @@ Everything that a connection needs is in L{Shared}: nothing here imports the rea
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
@@ -17,8 +20,10 @@ from twisted.mail.interfaces import IServerFactoryPOP3
 from zope.interface import implementer
 
 from tpops.model import Peer
-from tpops.server.offers import OFF
+from tpops.protocol.proxy_header import Origin
+from tpops.server.offers import AT_BALANCER, OFF, inside
 from tpops.server.pop3 import POP3Server
+from tpops.server.proxied import Proxied
 from tpops.server.shared import Shared
 
 
@@ -29,11 +34,13 @@ class POP3Factory(protocols.POP3Factory):
 
     @ivar shared: what its connections share
     @ivar tls: the listener's TLS mode, see L{tpops.server.offers}
+    @ivar balancers: networks of those who pass connections on with a PROXY header; None where clients come themselves
     @ivar local: address and port at which all its clients arrive; "" when there are several
     """
 
     local: tuple[str, int] = ("", 0)
     tls: str = OFF
+    balancers: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] | None = None
 
     noisy = False
     #: IServerFactoryPOP3: SASL mechanisms as Twisted's server would list them; ours are in the offer.
@@ -46,15 +53,28 @@ class POP3Factory(protocols.POP3Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """A protocol for a client at this address."""
-        self._sessions += 1
         host = getattr(addr, "host", None)
-        peer = Peer(
-            host if isinstance(host, str) else "unix",
-            getattr(addr, "port", 0),
-            *self.local,
-            session=f"{self._prefix}{self._sessions:x}",
-        )
-        return POP3Server(self.shared, peer, self.tls)
+        place = (host if isinstance(host, str) else "unix", getattr(addr, "port", 0))
+        if self.balancers is None:
+            return self._server(*place)
+        return Proxied(place[0], inside(place[0], self.balancers), self.shared.clock, partial(self._behind, place))
+
+    def _server(self, host: str, port: int) -> POP3Server:
+        return POP3Server(self.shared, Peer(host, port, *self.local, session=self._session()), self.tls)
+
+    def _behind(self, balancer: tuple[str, int], origin: Origin | None) -> POP3Server:
+        """The protocol for a client of a load balancer; or for the balancer itself."""
+        if origin is None:
+            return self._server(*balancer)
+        host, port, local_host, local_port, tls = origin
+        peer = Peer(host, port, local_host, local_port, self._session())
+        server = POP3Server(self.shared, peer, AT_BALANCER if tls else self.tls)
+        server.session.tls = tls
+        return server
+
+    def _session(self) -> str:
+        self._sessions += 1
+        return f"{self._prefix}{self._sessions:x}"
 
     def cap_IMPLEMENTATION(self) -> bytes:
         """IServerFactoryPOP3: what CAPA says after login."""

@@ -22,6 +22,9 @@ OPTIONAL = "optional"
 REQUIRED = "required"
 IMPLICIT = "implicit"
 
+#: The mode of a connection whose TLS ends at a load balancer.
+AT_BALANCER = "at balancer"
+
 NEVER = "never"
 TLS = "tls"
 NETWORKS = "networks"
@@ -56,7 +59,7 @@ class Offers:
         self._over_tls = over_tls
         self._apop_only = apop_only
         parsed = [ipaddress.ip_network(one) for one in networks]
-        self._near: Callable[[str], bool] = lru_cache(maxsize=4096)(lambda host: _inside(host, parsed))
+        self._near: Callable[[str], bool] = lru_cache(maxsize=4096)(lambda host: inside(host, parsed))
         self._made: dict[tuple[str, bool], Offer] = {}
 
     def at_first(self, host: str, tls: str) -> Offer:
@@ -66,7 +69,7 @@ class Offers:
         @param host: the client's address; what is no address is a UNIX socket and counts as near
         @param tls: the listener's mode
         """
-        if tls == IMPLICIT:
+        if tls in (IMPLICIT, AT_BALANCER):
             return self.with_tls()
         allowed = self._plaintext == ALWAYS or (self._plaintext == NETWORKS and self._near(host))
         allowed = allowed and not self._apop_only
@@ -98,7 +101,8 @@ def _without_passwords(offer: Offer) -> Offer:
     return replace(offer, plaintext=False, mechanisms=mechanisms)
 
 
-def _inside(host: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+def inside(host: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    """Whether an address is in one of the networks; what is no address, as a UNIX socket's path, is in all."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
