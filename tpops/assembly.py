@@ -23,6 +23,7 @@ from tpops.mailbox.locations import Maildrops, Store
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.mailbox.mbox import MboxDriver, MboxOptions
 from tpops.policy.limits import Limits
+from tpops.policy.memory import AnyMemory
 from tpops.policy.penalties import Penalties
 from tpops.server.client_certificates import ClientCertificates
 from tpops.server.options import ServerOptions
@@ -47,7 +48,7 @@ def server_options(config: Config) -> ServerOptions:
     )
 
 
-def limiter(config: Config, seconds: Callable[[], float]) -> Limits:
+def limiter(config: Config, memory: AnyMemory, seconds: Callable[[], float]) -> Limits:
     """Who may connect, and how long a wrong guess takes."""
     limits, protocol = config.limits, config.protocol
     return Limits(
@@ -56,7 +57,8 @@ def limiter(config: Config, seconds: Callable[[], float]) -> Limits:
         limits.ipv6_prefix,
         limits.exempt,
         limits.login_delay_seconds,
-        Penalties(protocol.auth_delay_seconds, protocol.auth_delay_max_seconds, seconds),
+        Penalties(protocol.auth_delay_seconds, protocol.auth_delay_max_seconds, seconds, memory),
+        memory,
         seconds,
     )
 

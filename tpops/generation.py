@@ -33,12 +33,14 @@ from tpops.events.bus import EventBus
 from tpops.events.json_log import JSONLog
 from tpops.events.log_file import LogFile
 from tpops.events.process_log import ProcessLog
+from tpops.policy.memory import AnyMemory
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
 from tpops.protocol.sasl import CramMD5, LoginExchange, Mechanisms, Plain
 from tpops.protocol.scram import KeysOf
 from tpops.server import channel
 from tpops.server.certificates import Certificates
+from tpops.server.client_certificates import ClientCertificates
 from tpops.server.factory import POP3Factory
 from tpops.server.listeners import Listener
 from tpops.server.offers import Offers
@@ -64,17 +66,23 @@ class Generation:
     See the module.
 
     @ivar config: the configuration
+    @param memory: what the limits remember
+    @param before: the generation whose place it takes; what this process could no longer read stays as it was there
     @raise ConfigError: when something cannot be used as it is configured
     """
 
-    def __init__(self, config: Config, reactor: Any) -> None:
+    def __init__(self, config: Config, reactor: Any, memory: AnyMemory, before: Generation | None = None) -> None:
         self.config = config
+        self._memory = memory
         self._reactor = reactor
         self._backend = Backend(config, reactor)
         self._bus = EventBus((), time.time, reactor)
         self._logs: list[LogFile] = []
         self._keyring: Keyring | None = None
-        self._clients = assembly.client_certificates(config)
+        # Keys are often for root alone, whose rights have been given up.
+        same = before if before is not None and before.config.tls == config.tls else None
+        self._clients: ClientCertificates | None = same._clients if same else assembly.client_certificates(config)
+        self._certificates: Certificates | None = same._certificates if same else self._make_certificates()
         self._shared = self._make_shared()
 
     def listeners(self) -> Iterator[tuple[Listener, Factory[Any]]]:
@@ -102,6 +110,10 @@ class Generation:
         """
         self._open_logs()
         self._offer_proofs()
+
+    def needing_rights(self) -> list[str]:
+        """The accounts sources that need the rights that the process was started with."""
+        return [source.name for source in self._backend.sources if source.needs_rights]
 
     @property
     def busy(self) -> bool:
@@ -144,7 +156,7 @@ class Generation:
         config, backend = self.config, self._backend
         acting = Masters(backend.checker.requestAvatarId, backend.names, **config.masters.settings())
         self._oauth = self._bearer_tokens()
-        limiter = assembly.limiter(config, self._reactor.seconds)
+        limiter = assembly.limiter(config, self._memory, self._reactor.seconds)
         portal = Portal(
             Realm(backend.checker, backend.maildrops, limiter.login_delay),
             [backend.checker, acting],
@@ -156,7 +168,7 @@ class Generation:
             clock=self._reactor,
             epoch=time.time,
             offers=self._offers(),
-            tls_context=self._certificates(),
+            tls_context=self._certificates,
             options=assembly.server_options(config),
             hostname=config.server.hostname,
             consult=self._consult,
@@ -202,7 +214,7 @@ class Generation:
         over_tls = channel.OverTLS(proven, self._clients, self._backend.names.canonical)
         return Offers(base, protocol.plaintext, protocol.plaintext_networks, over_tls, apop_only=protocol.apop_only)
 
-    def _certificates(self) -> Certificates | None:
+    def _make_certificates(self) -> Certificates | None:
         tls = self.config.tls
         return (
             Certificates(tls.certificate, tls.private_key, tls.minimum, self._reactor.seconds, self._clients)

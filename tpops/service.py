@@ -2,6 +2,7 @@
 The service: sockets, signals, and what serves there.
 
 Purpose: keeps the listening sockets and lets the present L{Generation} serve them.
+A reload puts another generation in its place: connections that are open keep the one that they began with.
 Order of start: bind every listener (as root, where started so), give up rights, open logs, serve.
 Order of stop: close the listeners, let sessions come to their end for C{server.drain_seconds}, then close the others
 without deleting anything; those in UPDATE are waited for.
@@ -12,52 +13,81 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Iterable
+from socket import socket
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from tpops.config.load import load
 from tpops.config.schema import Config
+from tpops.coroutines import run
 from tpops.errors import ConfigError
 from tpops.generation import Generation
+from tpops.policy.memory import AnyMemory, Memory
 from tpops.process import privileges
 from tpops.process.output import Output
 from tpops.process.signals import Orders, Signals
 from tpops.process.sockets import Sockets
-from tpops.server.listeners import AnyPort, serve, where
+from tpops.server.listeners import AnyPort, Listener, change, serve, where
 
 _log = Logger()
 
 #: New objects after which the garbage collector runs: hardly anything of a session is garbage for it.
 _COLLECT_AFTER = 10000
 
-#: Seconds between two looks at whether the last session has ended.
+#: Seconds between two looks at whether the last session has ended: in a stop, and after a reload.
 _LOOK_SECONDS = 0.05
+_RETIRE_SECONDS = 0.25
+
+_NEEDS_RIGHTS = (
+    "needs rights that were given up at the start: restart tpops, or set server.workers to 2 or more, then a process "
+    "of its own keeps them"
+)
 
 
 class POP3Service(Service):
     """
-    The POP3 service of one configuration.
+    The POP3 service.
 
-    @ivar ports: the open listeners, by their places, in the order of the configuration
+    @ivar config: the configuration in force
+    @ivar ports: the open listeners, by their sockets, in the order of the configuration
     """
 
     name = "tpops"
 
-    def __init__(self, config: Config, reactor: Any, output: Output | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        *,
+        path: str = "",
+        output: Output | None = None,
+        memory: AnyMemory | None = None,
+        sockets: Sockets | None = None,
+    ) -> None:
         """
+        @param path: where the configuration is read again from, "" for nowhere
         @param output: where the log of the process goes, None where that is not our affair
+        @param memory: what the limits remember
+        @param sockets: listening sockets that are open already
         """
         self.config = config
-        self.ports: dict[str, AnyPort] = {}
+        self.ports: dict[socket, AnyPort] = {}
         self._reactor = reactor
+        self._path = path
         self._output = output
+        self._memory = memory or Memory()
+        self._sockets = sockets or Sockets()
         self._identity = privileges.identity(config.server.user, config.server.group)
-        self._sockets = Sockets()
-        self._generation = Generation(config, reactor)
+        self._gave_up_rights = False
+        self._generation = Generation(config, reactor, self._memory)
+        self._former: list[Generation] = []
         self._hurry = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -69,10 +99,13 @@ class POP3Service(Service):
     def privilegedStartService(self) -> None:
         """Bind every listener, then give up rights; ends the process with a clear message when that fails."""
         try:
-            self._open_ports()
+            wanted, prepared = self._prepare(self._generation)
+            self._serve(wanted, prepared)
             self._generation.start()
             if self._identity is not None:
+                started_as = os.geteuid()
                 privileges.become(self._identity)
+                self._gave_up_rights = os.geteuid() != started_as
             self._generation.open()
         except ConfigError as problem:
             stop_now(problem)
@@ -85,18 +118,19 @@ class POP3Service(Service):
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER, 20, 20)
-        orders = Orders(hurry=self.hurry, reload=self.reopen_logs, reopen=self.reopen_logs, upgrade=self.upgrade)
+        orders = Orders(hurry=self.hurry, reload=self.reload, reopen=self.reopen_logs, upgrade=self.upgrade)
         Signals(self._reactor, orders)
-        for port in self.ports.values():
-            _log.info("ready on {where}", event="ready", where=where(port.getHost()))
+        self._tell_ready(self.ports.values())
 
     def stopService(self) -> Deferred[Any]:
         """Stop without removing anything that no QUIT asked for."""
         super().stopService()
-        stopping = [maybeDeferred(port.stopListening).addErrback(_not_closed) for port in self.ports.values()]
+        stopping = [_stop_port(port) for port in self.ports.values()]
         self.ports = {}
         self._sockets.keep({})
         return DeferredList(stopping).addCallback(lambda _: Deferred.fromCoroutine(self._end()))
+
+    # What signals ask for.
 
     def hurry(self) -> None:
         """The stop that is under way or that follows waits for nobody."""
@@ -104,7 +138,8 @@ class POP3Service(Service):
 
     def reopen_logs(self) -> None:
         """The log files have been moved away."""
-        self._generation.reopen_logs()
+        for generation in (self._generation, *self._former):
+            generation.reopen_logs()
         if self._output is not None:
             self._output.reopen()
 
@@ -112,24 +147,128 @@ class POP3Service(Service):
         """Only a process that serves nobody itself can be replaced by another program."""
         _log.error("upgrade-refused: one process cannot replace itself; restart it, or set server.workers to 2 or more")
 
-    def _open_ports(self) -> None:
-        wanted = list(self._generation.listeners())
-        prepared = self._sockets.prepare([listener for listener, _ in wanted], self._identity)
+    def reload(self) -> None:
+        """Read the configuration again: what is new holds for new connections; when it is wrong, nothing changes."""
+        self.reopen_logs()
+        if not self.running:
+            return
+        try:
+            loaded = load(self._path)
+            former = self._replace(loaded.config)
+        except ConfigError as problem:
+            for line in problem.problems:
+                _log.error("reload-failed: {problem}", event="reload-failed", problem=line)
+            _log.error("reload-failed: the configuration stays as it was", event="reload-failed")
+            return
+        except Exception:
+            _log.failure("reload-failed: internal error; the configuration stays as it was", event="reload-failed")
+            return
+        for warning in loaded.warnings:
+            _log.warn("{warning}", event="config-warning", warning=warning)
+        _log.info("reloaded {path}", event="reloaded", path=self._path)
+        run(self._retire(former)).addErrback(_failed)
+
+    def _replace(self, config: Config) -> Generation:
+        """
+        Let a new generation take the place of the present one, which is returned.
+
+        @raise ConfigError: when the configuration cannot be used; then nothing has changed
+        """
+        self._check_possible(config)
+        generation = Generation(config, self._reactor, self._memory, self._generation)
+        self._check_rights(generation)
+        prepared: dict[str, socket] = {}
+        try:
+            wanted, prepared = self._prepare(generation)
+            generation.start()
+            generation.open()
+        except BaseException:
+            self._sockets.discard(prepared)
+            run(generation.stop()).addErrback(_failed)
+            raise
+        former, self._generation = self._generation, generation
+        self.config = config
+        self._tell_ready(self._serve(wanted, prepared))
+        if self._output is not None:
+            self._output.set_level(config.log.level)
+        return former
+
+    def _check_possible(self, config: Config) -> None:
+        """@raise ConfigError: when it needs another process"""
+        before, after = self.config.server, config.server
+        changed = [key for key in ("user", "group") if getattr(before, key) != getattr(after, key)]
+        if after.processes != 1:
+            changed.append("workers")
+        if changed:
+            raise ConfigError([f"server.{key} has changed, which needs a restart" for key in changed])
+
+    def _check_rights(self, generation: Generation) -> None:
+        """@raise ConfigError: when it needs rights that this process has no more"""
+        names = generation.needing_rights() if self._gave_up_rights else []
+        if names:
+            raise ConfigError([f"the accounts source {name} {_NEEDS_RIGHTS}" for name in names])
+
+    def _prepare(self, generation: Generation) -> tuple[list[tuple[Listener, Factory[Any]]], dict[str, socket]]:
+        """Where a generation listens, and sockets for it."""
+        wanted = list(generation.listeners())
+        try:
+            return wanted, self._sockets.prepare([listener for listener, _ in wanted], self._identity)
+        except ConfigError as problem:
+            if self._gave_up_rights:
+                raise ConfigError([*problem.problems, f"a port below 1024 {_NEEDS_RIGHTS}"]) from problem
+            raise
+
+    def _serve(self, wanted: list[tuple[Listener, Factory[Any]]], prepared: dict[str, socket]) -> list[AnyPort]:
+        """Listen at these places, and at no others; the ports that are new."""
+        before, self.ports = self.ports, {}
+        new = []
+        for opened, (listener, factory) in zip(prepared.values(), wanted, strict=True):
+            port = before.pop(opened, None)
+            if port is None:
+                port = serve(listener, opened, factory, self._reactor)
+                new.append(port)
+            else:
+                change(port, listener, factory)
+            self.ports[opened] = port
+        for port in before.values():
+            _stop_port(port)
         self._sockets.keep(prepared)
-        for (place, opened), (listener, factory) in zip(prepared.items(), wanted, strict=True):
-            self.ports[place] = serve(listener, opened, factory, self._reactor)
+        return new
+
+    def _tell_ready(self, ports: Iterable[AnyPort]) -> None:
+        for port in ports:
+            _log.info("ready on {where}", event="ready", where=where(port.getHost()))
+
+    async def _retire(self, former: Generation) -> None:
+        """Stop it when its last session has ended."""
+        self._former.append(former)
+        while former.busy:
+            await deferLater(self._reactor, _RETIRE_SECONDS, lambda: None)
+            if former not in self._former:
+                return
+        self._former.remove(former)
+        await former.stop()
 
     async def _end(self) -> None:
         """Sessions may go on for a while; then they end."""
+        generations = [self._generation, *self._former]
+        self._former = []
         began = self._reactor.seconds()
-        while (
-            self._generation.busy
-            and not self._hurry
-            and self._reactor.seconds() - began < self.config.server.drain_seconds
-        ):
+        while any(one.busy for one in generations) and not self._hurry:
+            if self._reactor.seconds() - began >= self.config.server.drain_seconds:
+                break
             await deferLater(self._reactor, _LOOK_SECONDS, lambda: None)
-        await self._generation.end_sessions()
-        await self._generation.stop()
+        for generation in generations:
+            await generation.end_sessions()
+            await generation.stop()
+
+
+def _stop_port(port: AnyPort) -> Deferred[Any]:
+    return maybeDeferred(port.stopListening).addErrback(_not_closed)
+
+
+def _failed(failure: Failure) -> None:
+    _log.failure("what is no longer needed could not be stopped", failure)
 
 
 def _not_closed(failure: Failure) -> None:

@@ -37,7 +37,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Read the configuration; end with all its problems when it cannot be used."""
         try:
-            self.loaded = load(self["config"] or default_path())
+            self.loaded = load(os.path.abspath(self["config"] or default_path()))
         except ConfigError as problem:
             for line in problem.problems:
                 sys.stderr.write(f"{line}\n")
@@ -61,11 +61,12 @@ def makeService(options: Options) -> IService:
     """The service of a command line."""
     from twisted.internet import reactor
 
-    assert options.loaded is not None
-    for warning in options.loaded.warnings:
+    loaded = options.loaded
+    assert loaded is not None
+    for warning in loaded.warnings:
         _log.warn("{warning}", event="config-warning", warning=warning)
     try:
-        return POP3Service(options.loaded.config, reactor, options.output)
+        return POP3Service(loaded.config, reactor, path=loaded.path, output=options.output)
     except ConfigError as problem:
         for line in problem.problems:
             sys.stderr.write(f"{line}\n")

@@ -12,7 +12,9 @@ from tpops.errors import LimitReached, TooSoon
 from tpops.interfaces import ILimiter, ITicket
 from tpops.model import Peer
 from tpops.policy import limits as limits_module
+from tpops.policy import memory as memory_module
 from tpops.policy.limits import Limits
+from tpops.policy.memory import Memory
 from tpops.policy.penalties import Penalties
 
 
@@ -28,13 +30,15 @@ def make(
 ) -> Limits:
     """Limits with nothing limited but what the test says."""
     seconds = (clock or Clock()).seconds
+    memory = Memory()
     return Limits(
         connections=connections,
         connections_per_address=connections_per_address,
         ipv6_prefix=ipv6_prefix,
         exempt=exempt,
         login_delay_seconds=login_delay_seconds,
-        penalties=Penalties(auth_delay_seconds, auth_delay_max_seconds, seconds),
+        penalties=Penalties(auth_delay_seconds, auth_delay_max_seconds, seconds, memory),
+        memory=memory,
         seconds=seconds,
     )
 
@@ -44,11 +48,11 @@ class ConnectionTests(SynchronousTestCase):
 
     def assert_refused(self, limits: Limits, host: str, limit: str, why: str) -> None:
         """Check that a connection is refused, by which limit and with which text for the log."""
-        before = limits.open_connections
+        before = limits.memory.open_connections
         with self.assertRaises(LimitReached) as refused:
             limits.admit(Peer(host))
         self.assertEqual((refused.exception.limit, str(refused.exception)), (limit, why))
-        self.assertEqual(limits.open_connections, before)
+        self.assertEqual(limits.memory.open_connections, before)
 
     def test_provides_its_interfaces(self) -> None:
         """Promise: Limits is an ILimiter, what admit gives is an ITicket."""
@@ -61,7 +65,7 @@ class ConnectionTests(SynchronousTestCase):
         limits = make()
         for _ in range(1000):
             limits.admit(Peer("192.0.2.1"))
-        self.assertEqual(limits.open_connections, 1000)
+        self.assertEqual(limits.memory.open_connections, 1000)
 
     def test_total_limit(self) -> None:
         """Promise: the connection after the last one is refused, whoever it is, until a place is free."""
@@ -89,10 +93,10 @@ class ConnectionTests(SynchronousTestCase):
         ticket = limits.admit(Peer("192.0.2.1"))
         ticket.release()
         ticket.release()
-        self.assertEqual(limits.open_connections, 0)
+        self.assertEqual(limits.memory.open_connections, 0)
         limits.admit(Peer("192.0.2.1"))
         ticket.release()
-        self.assertEqual(limits.open_connections, 1)
+        self.assertEqual(limits.memory.open_connections, 1)
 
     def test_addresses_without_connections_are_forgotten(self) -> None:
         """Promise: memory is bounded by the open connections."""
@@ -100,7 +104,7 @@ class ConnectionTests(SynchronousTestCase):
         tickets = [limits.admit(Peer(f"192.0.2.{number}")) for number in range(200)]
         for ticket in tickets:
             ticket.release()
-        self.assertEqual(limits._by_key, {})
+        self.assertEqual(limits.memory.by_key, {})
 
     def test_ipv6_is_counted_by_prefix(self) -> None:
         """Promise: all addresses of one IPv6 prefix are one client."""
@@ -166,7 +170,7 @@ class ConnectionTests(SynchronousTestCase):
             for host in ("unix", "/run/tpops/pop3", "/run/1.2.3.4", "", "\0abstract", "1.2.3", "a:b", "1.2.3.٤"):
                 for _ in range(2):
                     limits.admit(Peer(host))
-            self.assertEqual(limits.open_connections, 16)
+            self.assertEqual(limits.memory.open_connections, 16)
 
     def test_ipv4_is_not_parsed_without_exempt_networks(self) -> None:
         """Promise: on the usual path the text of the address is the key."""
@@ -244,7 +248,7 @@ class DelayTests(SynchronousTestCase):
         limits = make(clock=self.clock)
         limits.login_delay(self.peer, "joe")
         limits.login_delay(self.peer, "joe")
-        self.assertEqual(limits._last_logins, {})
+        self.assertEqual(limits.memory.last_logins, {})
 
     def test_exempt_networks_are_not_delayed(self) -> None:
         """Promise: a webmail server logs in as often as it likes and does not delay the user elsewhere."""
@@ -267,22 +271,22 @@ class DelayTests(SynchronousTestCase):
         for number in range(100):
             limits.login_delay(self.peer, f"user{number}")
             self.clock.advance(1)
-        self.assertEqual(len(limits._last_logins), 60)
+        self.assertEqual(len(limits.memory.last_logins), 60)
 
     def test_number_of_users_is_bounded(self) -> None:
         """Promise: beyond the most, the oldest login is forgotten."""
-        self.patch(limits_module, "MOST_NAMES", 3)
+        self.patch(memory_module, "MOST_NAMES", 3)
         limits = make(login_delay_seconds=60, clock=self.clock)
         for name in ("a", "b", "c", "d"):
             limits.login_delay(self.peer, name)
-        self.assertEqual(list(limits._last_logins), ["b", "c", "d"])
+        self.assertEqual(list(limits.memory.last_logins), ["b", "c", "d"])
         limits.login_delay(self.peer, "a")
         self.assertRaises(TooSoon, limits.login_delay, self.peer, "d")
 
     def test_clock_set_back_locks_nobody_out(self) -> None:
         """Promise: a login that lies in the future does not count."""
         now = [1000.0]
-        limits = Limits(0, 0, 64, (), 60, Penalties(0, 0, lambda: now[0]), lambda: now[0])
+        limits = Limits(0, 0, 64, (), 60, Penalties(0, 0, lambda: now[0], Memory()), Memory(), lambda: now[0])
         limits.login_delay(self.peer, "joe")
         now[0] = 10.0
         limits.login_delay(self.peer, "joe")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tpops.policy import penalties
-from tpops.policy.penalties import FORGET_SECONDS, Penalties
+from tpops.policy import memory
+from tpops.policy.memory import FORGET_SECONDS, Memory
+from tpops.policy.penalties import Penalties
 
 
 class PenaltyTests(SynchronousTestCase):
@@ -14,7 +15,8 @@ class PenaltyTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.penalties = Penalties(2, 15, self.clock.seconds)
+        self.memory = Memory()
+        self.penalties = Penalties(2, 15, self.clock.seconds, self.memory)
 
     def test_doubles_for_one_client(self) -> None:
         """Promise: 2 seconds, doubled by each failure, 15 at most, whatever names are tried."""
@@ -49,12 +51,12 @@ class PenaltyTests(SynchronousTestCase):
 
     def test_memory_is_bounded(self) -> None:
         """Promise: however many clients and names there are; the oldest goes first, no password is kept."""
-        self.patch(penalties, "MOST_ENTRIES", 10)
+        self.patch(memory, "MOST_ENTRIES", 10)
         for number in range(50):
             self.penalties.failed(f"c{number}", b"n%d" % number, b"geheim%d" % number)
-        self.assertEqual(len(self.penalties._clients), 10)
-        self.assertEqual(len(self.penalties._names), 10)
-        self.assertNotIn("geheim", repr(self.penalties._names))
+        self.assertEqual(len(self.memory.clients), 10)
+        self.assertEqual(len(self.memory.names), 10)
+        self.assertNotIn("geheim", repr(self.memory.names))
         self.assertEqual(self.penalties.failed("c0", b"n0", b"geheim0"), 2)
         for number in range(100):
             self.penalties.failed("c0", b"n0", b"%d" % number)
@@ -62,5 +64,5 @@ class PenaltyTests(SynchronousTestCase):
 
     def test_limits_in_the_wrong_order(self) -> None:
         """Promise: a maximum below the first delay is the first delay."""
-        self.assertEqual(Penalties(5, 1, self.clock.seconds).failed("c", b"n", b"x"), 5)
-        self.assertEqual(Penalties(0, 15, self.clock.seconds).failed("c", b"n", b"x"), 0)
+        self.assertEqual(Penalties(5, 1, self.clock.seconds, self.memory).failed("c", b"n", b"x"), 5)
+        self.assertEqual(Penalties(0, 15, self.clock.seconds, self.memory).failed("c", b"n", b"x"), 0)

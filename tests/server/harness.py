@@ -21,6 +21,7 @@ from tpops.mailbox.memory import MemoryDriver
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account, Session
 from tpops.policy.limits import Limits
+from tpops.policy.memory import Memory
 from tpops.policy.penalties import Penalties
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.sasl import Plain
@@ -186,7 +187,9 @@ class Harness:
         }  # fmt: skip
         settings.update(limits or {})
         first = settings.pop("auth_delay_seconds", 2.0)
-        settings["penalties"] = Penalties(first, settings.pop("auth_delay_max_seconds", first), self.clock.seconds)
+        settings["memory"] = memory = Memory()
+        most = settings.pop("auth_delay_max_seconds", first)
+        settings["penalties"] = Penalties(first, most, self.clock.seconds, memory)
         offer = offer or Offer(mechanisms={b"PLAIN": Plain})
         self.shared = Shared(
             portal=Portal(self.realm, [self.checker]),

@@ -85,6 +85,8 @@ class CheckpasswordAccounts(AskingSource):
     @param timeout_seconds: how long a run may take
     """
 
+    needs_rights = True
+
     def __init__(
         self,
         name: str,

@@ -56,6 +56,8 @@ class ExternalAccounts(AskingSource):
     @param timeout_seconds: how long a reply may take
     """
 
+    needs_rights = True
+
     credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword)
 
     def __init__(

@@ -59,6 +59,8 @@ class PAMAccounts(AskingSource):
     @param timeout_seconds: how long a check may take
     """
 
+    needs_rights = True
+
     def __init__(
         self,
         name: str,

@@ -130,11 +130,13 @@ class Source(ABC):
     @ivar name: the source's name in the configuration
     @ivar paths: its files, which the server's user must be able to use
     @ivar hint: what the operator should do where he is not, "" for nothing special
+    @ivar needs_rights: whether C{start} needs the rights that the server was started with
     """
 
     credentialInterfaces: tuple[type[Interface], ...] = (IUsernamePassword, IUsernameHashedPassword)
 
     hint = ""
+    needs_rights = False
 
     #: Told of each right password, and of the record that it is in; must not raise.
     right_password: Callable[[Record, bytes], None] | None = None

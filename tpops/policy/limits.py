@@ -1,10 +1,9 @@
 """
-The limits of one process: how many connections, and how fast somebody may come back.
+The limits: how many connections, and how fast somebody may come back.
 
 Purpose: a limit on all connections together, one for each address (IPv6: each prefix), a pause between
 two logins of the same user and penalties for failed logins.  0 is no limit.
-Limits: counts live in this process and begin anew with it.  The last logins of at most
-L{MOST_NAMES} users are remembered; beyond that the oldest is forgotten.
+Limits: counts live in a memory that others may share, L{tpops.policy.memory} or L{tpops.policy.shared}.
 Clients in exempt networks count towards the total alone and may log in as often as they like; peers
 without an IP address (UNIX sockets) count towards the total alone.  An IPv4 address mapped into IPv6
 (::ffff:192.0.2.1) is that IPv4 address.
@@ -19,13 +18,11 @@ from functools import lru_cache, partial
 
 from zope.interface import implementer
 
-from tpops.errors import LimitReached, TooSoon
+from tpops.errors import TooSoon
 from tpops.interfaces import ILimiter, ITicket
 from tpops.model import Peer
+from tpops.policy.memory import AnyMemory
 from tpops.policy.penalties import Penalties
-
-#: Users whose last login is remembered.
-MOST_NAMES = 100_000
 
 #: Addresses whose prefix and exemption are remembered, so that each connection is looked at once.
 _MOST_ADDRESSES = 8192
@@ -37,28 +34,12 @@ _MAPPED = bytes(10) + b"\xff\xff"
 _Network = tuple[int, int, int]
 
 
-@implementer(ITicket)
-class _Ticket:
-    """The place of one connection."""
-
-    __slots__ = ("_key", "_limits")
-
-    def __init__(self, limits: Limits, key: str | None) -> None:
-        self._limits: Limits | None = limits
-        self._key = key
-
-    def release(self) -> None:
-        limits, self._limits = self._limits, None
-        if limits is not None:
-            limits._leave(self._key)
-
-
 @implementer(ILimiter)
 class Limits:
     """
-    Limits of this process alone.
+    See the module.
 
-    @ivar open_connections: places that are taken
+    @ivar memory: who is connected, and who was here
     """
 
     def __init__(
@@ -69,18 +50,20 @@ class Limits:
         exempt: Sequence[str],
         login_delay_seconds: float,
         penalties: Penalties,
+        memory: AnyMemory,
         seconds: Callable[[], float],
     ) -> None:
         """
         @param ipv6_prefix: bits of an IPv6 address that make one client, 1 to 128
         @param penalties: how long failed logins last
         @param exempt: addresses and networks ("192.0.2.1", "2001:db8::/32")
+        @param memory: counts, for these limits and others at the same time
         @param seconds: a clock for the time between logins
         @raise ValueError: when an exempt network or the prefix is none
         """
         if not 1 <= ipv6_prefix <= 128:
             raise ValueError(f"ipv6_prefix is {ipv6_prefix}, must be 1 to 128")
-        self.open_connections = 0
+        self.memory = memory
         self._connections = connections
         self._connections_per_address = connections_per_address
         self._login_delay_seconds = login_delay_seconds
@@ -88,12 +71,8 @@ class Limits:
         self._seconds = seconds
         self._text_is_key = not exempt
         self._look = lru_cache(_MOST_ADDRESSES)(partial(_look, ipv6_prefix, tuple(map(_network, exempt))))
-        self._by_key: dict[str, int] = {}
-        self._last_logins: dict[str, float] = {}
 
     def admit(self, peer: Peer) -> ITicket:
-        if 0 < self._connections <= self.open_connections:
-            raise LimitReached("connections", f"{self.open_connections} connections, at most {self._connections}")
         key = None
         most = self._connections_per_address
         if most > 0:
@@ -101,13 +80,7 @@ class Limits:
             # A TCP peer without a colon is IPv4, and its text is its key: nothing to parse.
             plain = self._text_is_key and peer.port and ":" not in host
             key = host if plain else self._look(host)[0]
-            if key is not None:
-                count = self._by_key.get(key, 0)
-                if count >= most:
-                    raise LimitReached("connections_per_address", f"{count} connections from {key}, at most {most}")
-                self._by_key[key] = count + 1
-        self.open_connections += 1
-        return _Ticket(self, key)
+        return self.memory.enter(key, self._connections, most)
 
     def failed(self, peer: Peer, name: bytes, proof: bytes) -> float:
         """Existing names and others are treated alike: nobody learns from it who exists."""
@@ -123,37 +96,9 @@ class Limits:
         delay = self._login_delay_seconds
         if delay <= 0 or (not self._text_is_key and self._look(peer.host)[1]):
             return
-        now = self._seconds()
-        logins = self._last_logins
-        last = logins.get(name)
-        if last is not None and 0 <= now - last < delay:
-            raise TooSoon(f"last login {now - last:.1f} seconds ago, {delay - (now - last):.1f} seconds left")
-        logins.pop(name, None)
-        logins[name] = now
-        self._forget(now - delay)
-
-    def _forget(self, before: float) -> None:
-        """
-        Drop what has expired, and the oldest where there are too many; oldest first is the dict's order.
-
-        The login that was just let through is in there and stays.
-        """
-        logins = self._last_logins
-        while True:
-            oldest = next(iter(logins))
-            if logins[oldest] > before and len(logins) <= MOST_NAMES:
-                return
-            del logins[oldest]
-
-    def _leave(self, key: str | None) -> None:
-        """A connection has ended."""
-        self.open_connections -= 1
-        if key is not None:
-            count = self._by_key[key] - 1
-            if count:
-                self._by_key[key] = count
-            else:
-                del self._by_key[key]
+        since = self.memory.login(name, self._seconds(), delay)
+        if since is not None:
+            raise TooSoon(f"last login {since:.1f} seconds ago, {delay - since:.1f} seconds left")
 
 
 def _network(text: str) -> _Network:

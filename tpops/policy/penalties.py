@@ -5,34 +5,14 @@ Purpose: each failure from one client, or for one name from anywhere, doubles th
 C{first_seconds} up to C{most_seconds}.  The same wrong password for the same name again does not: that is a mail
 program with an old password, and not somebody who guesses.
 A right password is never delayed, so nobody can lock another one out.
-Limits: passwords are not kept, only keyed hashes of them, with a key of this process.  At most L{MOST_ENTRIES} clients
-and as many names are remembered; the oldest is forgotten first, and each L{FORGET_SECONDS} after its last failure.
+Limits: passwords are not kept, only keyed hashes of them; what is remembered is bounded, see L{tpops.policy.memory}.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
-import attrs
-
-#: Clients, and names, that are remembered.
-MOST_ENTRIES = 50_000
-
-#: Seconds without a failure after which all is forgotten.
-FORGET_SECONDS = 300.0
-
-#: Wrong passwords that are recognised when they come again.
-_KNOWN = 8
-
-
-@attrs.define(slots=True)
-class _Entry:
-    count: int = 0
-    last: float = 0.0
-    known: tuple[bytes, ...] = ()
+from tpops.policy.memory import AnyMemory
 
 
 class Penalties:
@@ -42,15 +22,16 @@ class Penalties:
     @ivar first_seconds: for the first failure, and for one that does not count
     @param most_seconds: never more than this
     @param seconds: a clock that never goes back
+    @param memory: knows the failures before
     """
 
-    def __init__(self, first_seconds: float, most_seconds: float, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, first_seconds: float, most_seconds: float, seconds: Callable[[], float], memory: AnyMemory
+    ) -> None:
         self.first_seconds = first_seconds
         self._most_seconds = max(first_seconds, most_seconds)
         self._seconds = seconds
-        self._key = secrets.token_bytes(32)
-        self._clients: OrderedDict[Hashable, _Entry] = OrderedDict()
-        self._names: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._memory = memory
 
     def failed(self, client: str, name: bytes, proof: bytes) -> float:
         """
@@ -60,21 +41,6 @@ class Penalties:
         @param name: the name that was tried
         @param proof: the wrong password
         """
-        mark = hashlib.blake2b(name + b"\0" + proof, key=self._key, digest_size=16).digest()
-        count = max(self._count(self._clients, client, mark), self._count(self._names, name, mark))
+        count = self._memory.failed(client, name, proof, self._seconds())
         # 2 to the 30th is more than any limit; beyond that the number would only grow.
         return min(self._most_seconds, self.first_seconds * 2.0 ** min(count - 1, 30))
-
-    def _count(self, table: OrderedDict[Hashable, _Entry], key: Hashable, mark: bytes) -> int:
-        now = self._seconds()
-        while table and now - next(iter(table.values())).last > FORGET_SECONDS:
-            table.popitem(last=False)
-        entry = table.pop(key, None) or _Entry()
-        table[key] = entry
-        entry.last = now
-        if mark not in entry.known:
-            entry.count += 1
-            entry.known = (*entry.known[1 - _KNOWN :], mark)
-        if len(table) > MOST_ENTRIES:
-            table.popitem(last=False)
-        return entry.count

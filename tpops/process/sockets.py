@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from twisted.logger import Logger
 
@@ -28,10 +28,13 @@ class Sockets:
     See the module.
 
     @ivar opened: the sockets by their places
+    @param opened: those that are open already
+    @param lent: whether these belong to another process, which opens and removes what is in the file system
     """
 
-    def __init__(self, opened: Mapping[str, socket.socket] | None = None) -> None:
+    def __init__(self, opened: Mapping[str, socket.socket] | None = None, lent: bool = False) -> None:
         self.opened: dict[str, socket.socket] = dict(opened or {})
+        self._lent = lent
 
     def prepare(self, wanted: Sequence[Listener], owner: Identity | None) -> dict[str, socket.socket]:
         """
@@ -45,7 +48,7 @@ class Sockets:
         prepared: dict[str, socket.socket] = {}
         for place, listener in zip(places(wanted), wanted, strict=True):
             try:
-                prepared[place] = self._open(place, listener, owner)
+                prepared[place] = self._open(self._found(place, listener, prepared.values()), listener, owner)
             except ConfigError:
                 self.discard(prepared)
                 raise
@@ -53,34 +56,57 @@ class Sockets:
 
     def keep(self, prepared: Mapping[str, socket.socket]) -> None:
         """These are the sockets from now on; the others are closed."""
-        for place, opened in self.opened.items():
-            if place not in prepared:
-                _close(place, opened)
+        for opened in self.opened.values():
+            if opened not in prepared.values():
+                self._close(opened)
         self.opened = dict(prepared)
 
     def discard(self, prepared: Mapping[str, socket.socket]) -> None:
         """The new ones among these are not wanted after all."""
-        for place, opened in prepared.items():
-            if self.opened.get(place) is not opened:
-                _close(place, opened)
+        for opened in prepared.values():
+            if opened not in self.opened.values():
+                self._close(opened)
 
-    def _open(self, place: str, listener: Listener, owner: Identity | None) -> socket.socket:
-        opened = self.opened.get(place)
-        if opened is None:
-            opened = bind(listener)
-        else:
+    def _found(self, place: str, listener: Listener, taken: Collection[socket.socket]) -> socket.socket | None:
+        """The socket that is open there; also one that was opened as any free port and has this one."""
+        found = self.opened.get(place)
+        if (found is not None and found not in taken) or listener.path is not None:
+            return found
+        where = (listener.address, listener.port)
+        return next((one for one in self.opened.values() if _place_of(one) == where and one not in taken), None)
+
+    def _open(self, found: socket.socket | None, listener: Listener, owner: Identity | None) -> socket.socket:
+        opened = bind(listener) if found is None else found
+        try:
             opened.listen(listener.backlog)
-        path = listener.path
-        if path is not None:
-            try:
+            path = listener.path
+            if path is not None and not self._lent:
                 if owner is not None and os.geteuid() == 0:
                     os.chown(path, owner.uid, owner.gid)
                 os.chmod(path, listener.mode)
-            except OSError as problem:
-                if self.opened.get(place) is not opened:
-                    _close(place, opened)
-                raise ConfigError([f"cannot listen on {listener}: {problem.strerror}"]) from problem
+        except OSError as problem:
+            if found is None:
+                self._close(opened)
+            raise ConfigError([f"cannot listen on {listener}: {problem.strerror}"]) from problem
         return opened
+
+    def _close(self, opened: socket.socket) -> None:
+        """Close it; a path in the file system goes, too, where this process may remove it."""
+        path = opened.getsockname() if opened.family == socket.AF_UNIX and not self._lent else ""
+        opened.close()
+        if not path:
+            return
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        except OSError as problem:
+            _log.info(
+                "socket {path} stays: {why}; the next start replaces it",
+                event="socket-left",
+                path=os.fsdecode(path),
+                why=problem.strerror,
+            )
 
 
 def places(wanted: Sequence[Listener]) -> list[str]:
@@ -95,20 +121,7 @@ def places(wanted: Sequence[Listener]) -> list[str]:
     return names
 
 
-def _close(place: str, opened: socket.socket) -> None:
-    """Close it; a path in the file system goes, too, where this process may remove it."""
-    path = opened.getsockname() if opened.family == socket.AF_UNIX else ""
-    opened.close()
-    if not path:
-        return
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
-    except OSError as problem:
-        _log.info(
-            "socket {path} stays: {why}; the next start replaces it",
-            event="socket-left",
-            path=os.fsdecode(path),
-            why=problem.strerror,
-        )
+def _place_of(opened: socket.socket) -> tuple[str, int]:
+    """Address and port."""
+    name = opened.getsockname()
+    return (name[0], name[1]) if opened.family != socket.AF_UNIX else (str(name), 0)

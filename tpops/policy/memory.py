@@ -1,0 +1,164 @@
+"""
+What the limits remember, for one process.
+
+Purpose: who is connected, who has logged in when, and who has failed to; apart from the limits themselves, so that it
+outlives them when the configuration is read again.  L{tpops.policy.shared} does the same for several processes.
+Limits: at most L{MOST_NAMES} logins, and L{MOST_ENTRIES} clients and as many names that have failed, are remembered;
+beyond that the oldest is forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from typing import Protocol
+
+import attrs
+from zope.interface import implementer
+
+from tpops.errors import LimitReached
+from tpops.interfaces import ITicket
+
+#: Users whose last login is remembered.
+MOST_NAMES = 100_000
+
+#: Clients, and names, whose failures are remembered.
+MOST_ENTRIES = 50_000
+
+#: Seconds without a failure after which all is forgotten.
+FORGET_SECONDS = 300.0
+
+#: Wrong passwords that are recognised when they come again.
+KNOWN = 8
+
+
+class AnyMemory(Protocol):
+    """What limits need."""
+
+    @property
+    def open_connections(self) -> int:
+        """Places that are taken."""
+
+    def enter(self, key: str | None, most: int, most_of_key: int) -> ITicket:
+        """
+        Give a connection a place.
+
+        @param key: what it is counted under beside all together, None for nothing
+        @param most: connections together, 0 for any
+        @param most_of_key: those of this key
+        @raise LimitReached: when there is none
+        """
+
+    def login(self, name: str, now: float, delay: float) -> float | None:
+        """Remember a login, unless the last one was less than C{delay} seconds ago: how long ago it was."""
+
+    def failed(self, client: str, name: bytes, proof: bytes, now: float) -> int:
+        """Remember a failure: how many of this client, or of this name, there have been; the greater number."""
+
+
+@implementer(ITicket)
+class _Ticket:
+    """The place of one connection."""
+
+    __slots__ = ("_key", "_memory")
+
+    def __init__(self, memory: Memory, key: str | None) -> None:
+        self._memory: Memory | None = memory
+        self._key = key
+
+    def release(self) -> None:
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.leave(self._key)
+
+
+@attrs.define(slots=True)
+class _Failures:
+    count: int = 0
+    last: float = 0.0
+    known: tuple[bytes, ...] = ()
+
+
+class Memory:
+    """
+    See the module, and L{AnyMemory}.
+
+    @ivar by_key: connections of each key
+    @ivar last_logins: when each user has logged in last, the oldest first
+    @ivar clients: failures of each client, the oldest first
+    @ivar names: failures of each name, the oldest first
+    """
+
+    def __init__(self) -> None:
+        self.open_connections = 0
+        self.by_key: dict[str, int] = {}
+        self.last_logins: dict[str, float] = {}
+        self.clients: OrderedDict[str | bytes, _Failures] = OrderedDict()
+        self.names: OrderedDict[str | bytes, _Failures] = OrderedDict()
+        self._secret = secrets.token_bytes(32)
+
+    def enter(self, key: str | None, most: int, most_of_key: int) -> ITicket:
+        if 0 < most <= self.open_connections:
+            raise all_taken(self.open_connections, most)
+        if key is not None:
+            count = self.by_key.get(key, 0)
+            if count >= most_of_key:
+                raise taken_by(key, count, most_of_key)
+            self.by_key[key] = count + 1
+        self.open_connections += 1
+        return _Ticket(self, key)
+
+    def leave(self, key: str | None) -> None:
+        """A connection has ended."""
+        self.open_connections -= 1
+        if key is not None:
+            count = self.by_key[key] - 1
+            if count:
+                self.by_key[key] = count
+            else:
+                del self.by_key[key]
+
+    def login(self, name: str, now: float, delay: float) -> float | None:
+        logins = self.last_logins
+        last = logins.get(name)
+        if last is not None and 0 <= now - last < delay:
+            return now - last
+        logins.pop(name, None)
+        logins[name] = now
+        # The login that was just let through is in there and stays.
+        while logins[oldest := next(iter(logins))] <= now - delay or len(logins) > MOST_NAMES:
+            del logins[oldest]
+        return None
+
+    def failed(self, client: str, name: bytes, proof: bytes, now: float) -> int:
+        mark = mark_of(self._secret, name, proof)
+        return max(self._count(self.clients, client, mark, now), self._count(self.names, name, mark, now))
+
+    def _count(self, table: OrderedDict[str | bytes, _Failures], key: str | bytes, mark: bytes, now: float) -> int:
+        while table and now - next(iter(table.values())).last > FORGET_SECONDS:
+            table.popitem(last=False)
+        entry = table.pop(key, None) or _Failures()
+        table[key] = entry
+        entry.last = now
+        if mark not in entry.known:
+            entry.count += 1
+            entry.known = (*entry.known[1 - KNOWN :], mark)
+        if len(table) > MOST_ENTRIES:
+            table.popitem(last=False)
+        return entry.count
+
+
+def mark_of(secret: bytes, name: bytes, proof: bytes) -> bytes:
+    """By what a wrong password of a name is recognised; it is not kept itself."""
+    return hashlib.blake2b(name + b"\0" + proof, key=secret, digest_size=16).digest()
+
+
+def all_taken(count: int, most: int) -> LimitReached:
+    """There is no place for anybody."""
+    return LimitReached("connections", f"{count} connections, at most {most}")
+
+
+def taken_by(key: str, count: int, most: int) -> LimitReached:
+    """There is no further place for this client."""
+    return LimitReached("connections_per_address", f"{count} connections from {key}, at most {most}")
