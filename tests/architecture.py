@@ -34,7 +34,20 @@ CORE_MODULES = frozenset(
     )
 )
 PARTS = frozenset(("mailbox", "cred", "policy", "events", "config", "db"))
-ROOTS = frozenset(("service", "generation", "assembly", "backend", "tap", "process", "delivery", "admin", "postfix"))
+ROOTS = frozenset(
+    (
+        "service",
+        "generation",
+        "assembly",
+        "mail_database",
+        "backend",
+        "tap",
+        "process",
+        "delivery",
+        "admin",
+        "postfix",
+    )
+)
 
 #: What pure protocol code may import beside the standard library and itself.
 PROTOCOL_MAY = frozenset(("tpops.model", "tpops.errors"))

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from tpops import mail_database
 from tpops.config.schema import Config
 from tpops.cred import names, secret_file
 from tpops.mailbox.locations import Maildrops, Store
@@ -93,6 +94,8 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any) -> Maildrops:
         "maildir": MaildirDriver(maildirs, run_in_thread, sleep, reactor.seconds),
         "mbox": MboxDriver(spools, run_in_thread, sleep, reactor.seconds),
     }
+    if mail_database.used(config):
+        stores["mysql"] = mail_database.driver(config, reactor)
     return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores)
 
 

@@ -71,9 +71,11 @@ class Backend:
         """
         for source in self.sources:
             source.start()
+        self.maildrops.start()
 
     async def stop(self) -> None:
         """Let go of connections and processes."""
+        await self.maildrops.stop()
         for source in self.sources:
             stopped = source.stop()
             if stopped is not None:

@@ -30,7 +30,8 @@ class ColumnTests(SynchronousTestCase):
         """Told by name."""
         for columns, positions, said in (
             (("name",), (), "no column password, but name"),
-            (("password", "quota"), (), "the column quota, which means nothing"),
+            (("password", "shoe_size"), (), "the column shoe_size, which means nothing"),
+            (("password", "quota", "quota_octets"), (), "quota_octets twice"),
             (("password", "q\nr"), (), "the column q?r"),
             (("password", "passwd"), (), "password twice"),
             (("a", "b"), ("password",), "2 columns, and `columns` names 1"),
@@ -141,6 +142,7 @@ class RecordTests(SynchronousTestCase):
         for columns, said in (
             ({"uid": "mail"}, "uid that is no number"),
             ({"uid": "-1"}, "uid that is no number"),
+            ({"quota": "5M"}, "quota_octets that is no number"),
             ({"enabled": "perhaps"}, "neither yes nor no"),
             ({"type": "mh", "maildrop": "/m"}, "type 'mh'"),
             ({"maildrop": "a/b"}, "set `maildrop_base`"),

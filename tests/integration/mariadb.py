@@ -209,6 +209,7 @@ class MariaDB:
             database=database,
             charset="utf8mb4",
             autocommit=True,
+            binary_prefix=True,
             connect_timeout=int(PATIENCE_SECONDS),
         )
         try:

@@ -55,13 +55,21 @@ class DatabaseTests(SynchronousTestCase):
     names: tuple[str, ...] = ()
 
     def setUp(self) -> None:
-        self.mariadb = shared(*self.names)
+        self.mariadb = self.a_server()
         self.schema = f"t{secrets.token_hex(6)}"
         # Short: TPOPS' table has 64 characters for the path of a Maildir.
         self.directory = Path(tempfile.mkdtemp(prefix="tpops-", dir="/tmp"))
         self.addCleanup(shutil.rmtree, self.directory)
         self.create(self.mariadb)
-        self.addCleanup(self.mariadb.run, f"DROP DATABASE {self.schema}")
+        self.addCleanup(self.drop)
+
+    def a_server(self) -> MariaDB:
+        """The server, which is for all tests."""
+        return shared(*self.names)
+
+    def drop(self) -> None:
+        """Remove the test's database."""
+        self.mariadb.run(f"DROP DATABASE {self.schema}")
 
     def create(self, mariadb: MariaDB) -> None:
         """Make the test's database."""

@@ -3,7 +3,7 @@
 
 Purpose: loads the configuration as the server does, then looks at what a start or a login would stumble over:
 certificates, accounts sources, application passwords, the user to run as, the directories of the logs, the mail
-locations of the accounts.
+locations of the accounts, the database with mail.
 Limits: nothing is bound, written or locked.  Rights of the server's user are judged by owner, group and mode
 only, not by access lists.
 """
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 import click
 
+from tpops import mail_database
 from tpops.admin import app_password_check, sources, tls_files
 from tpops.admin.context import configuration
 from tpops.admin.rights import RunsAs, runs_as
@@ -71,6 +72,8 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
         for path in source.paths:
             yield from _right_problems(source, path, who)
         yield from _location_problems(config, source)
+    if mail_database.wanted(config):
+        yield from mail_database.problems(config)
     if config.oauth.used:
         yield from _oauth_problems(config, who)
     yield from app_password_check.problems(config, who.may)

@@ -58,7 +58,8 @@ def add(
     if account.name in dict(admin.names()):
         raise click.ClickException(f"there is already an account {account.name}")
     admin.add(account, new_hash(from_stdin, scheme))
-    click.echo(f"added {account.name}; mail in {places[0].path}")
+    kind, path = places[0].kind, places[0].path
+    click.echo(f"added {account.name}; mail in {f'the database, as {path}' if kind == 'mysql' else path}")
 
 
 @user.command()

@@ -20,7 +20,7 @@ from pydantic import ValidationInfo
 from pydantic_core import PydanticCustomError
 
 #: Kinds of maildrops, and what "$(...)" may name, in a mail location.
-LOCATION_KINDS = ("maildir", "mbox")
+LOCATION_KINDS = ("maildir", "mbox", "mysql")
 LOCATION_VARIABLES = ("user", "local_part", "domain", "home")
 
 #: Kinds of lookup tables that can be read.
@@ -142,8 +142,8 @@ def mail_location(value: str, info: ValidationInfo) -> str:
 
 def _one_location(value: str, info: ValidationInfo) -> str:
     kind, _, rest = value.partition(":")
-    if kind not in LOCATION_KINDS or not rest:
-        raise ValueError('must be "maildir:" or "mbox:" and a path, such as "maildir:~/Maildir"')
+    if kind not in LOCATION_KINDS or (not rest and value != "mysql:"):
+        raise ValueError('must be "maildir:" or "mbox:" and a path, such as "maildir:~/Maildir", or "mysql:"')
     for name in _VARIABLE.findall(rest):
         if name not in LOCATION_VARIABLES:
             near = difflib.get_close_matches(name, LOCATION_VARIABLES, n=1)
@@ -152,6 +152,8 @@ def _one_location(value: str, info: ValidationInfo) -> str:
             raise ValueError(f"has the unknown variable $({name}); {hint}")
     if "$" in _VARIABLE.sub("", rest) or "\0" in rest:
         raise ValueError('has a "$" that starts no variable; variables are written $(name)')
+    if kind == "mysql":
+        return value
     if rest.startswith("~") and not rest.startswith("~/"):
         raise ValueError('must write the home directory as "~/" at the beginning of the path')
     if rest.startswith(("~/", "$(home)/")):

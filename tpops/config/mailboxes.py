@@ -19,7 +19,8 @@ class Mail(Section):
         key(
             'Where the mail of an account is whose source does not say it: "maildir:" or "mbox:" and a path with `~` '
             "(the home directory) or the variables `$(user)`, `$(local_part)`, `$(domain)` and `$(home)`; `$(user[0])` "
-            "is one character. Several, parted by spaces: the first where there is something."
+            'is one character. "mysql:" is the database of [mysql], with the owner\'s name behind the colon where that '
+            "is not the login name. Several, parted by spaces: the first where there is something."
         ),
     ] = "maildir:~/Maildir"
 

@@ -21,6 +21,7 @@ from tpops.config.app_passwords import AppPasswords
 from tpops.config.listen import Listen
 from tpops.config.mailboxes import Mail, Maildir, Mbox
 from tpops.config.masters import Masters
+from tpops.config.mysql import MySQLMail
 from tpops.config.oauth import OAuth
 from tpops.config.section import Network, PathText, Section, key
 from tpops.config.server import STATE_DIRECTORY, Server
@@ -270,6 +271,7 @@ class Config(Section):
     mail: Mail = Mail()
     maildir: Maildir = Maildir()
     mbox: Mbox = Mbox()
+    mysql: MySQLMail = MySQLMail()
     log: Log = Log()
 
     @field_validator("listen")

@@ -28,7 +28,7 @@ from tpops.cred.sql_queries import Query
 from tpops.cred.sql_rows import Rows, meanings
 from tpops.db.mysql import Client, DatabaseFailed
 from tpops.db.mysql_pool import Pool
-from tpops.db.mysql_servers import Access, Line, Server, parse_server
+from tpops.db.mysql_servers import Access, Line, Server, access_of
 from tpops.errors import ConfigError, LookupUnavailable, UnknownUser
 from tpops.interfaces import IAccounts
 from tpops.model import Peer
@@ -39,6 +39,7 @@ _HINTS = {
     1045: "the user or the password is wrong, or the user may not come from this machine",
     1142: "grant the user SELECT on the table",
     1146: "the database has not the tables of the preset",
+    1054: 'the tables are not those of the preset; "tpops db upgrade" makes those of an older tpops new',
 }
 
 #: What stored passwords can prove, by the word of the configuration.
@@ -77,15 +78,12 @@ class Settings:
 
     def access(self) -> Access:
         """How to get into the database, but for the password in a file."""
-        tls = self.tls
-        if tls == "auto":
-            tls = "verify" if self.tls_ca else "off"
-        return Access(
-            servers=tuple(parse_server(one) for one in self.servers),
+        return access_of(
+            self.servers,
+            self.tls,
             user=self.user,
             password=self.password,
             database=self.database,
-            tls=tls,
             tls_ca=self.tls_ca,
             tls_certificate=self.tls_certificate,
             tls_key=self.tls_key,

@@ -4,7 +4,7 @@ Ready-made queries for tables that others have made.
 Purpose: for each kind of tables the query, how passwords are stored in them, and what else goes with them.  The
 templates are those that an operator could write himself (see tpops.cred.sql_queries, tpops.cred.sql_rows).
 
-    tpops-classic   user(login, passwd, maildir) of TPOPS 0.4 to 0.8; passwords as they are
+    tpops-classic   user(login, passwd, maildir, quota) of TPOPS 0.4 to 0.8; passwords as they are
     tpops-v2        tpops_user of tpops/db/schema/mysql-v2-accounts.sql; hashes of any scheme
     vmail-sql       domain and popbox of vmail-sql, which tpop3d and Exim read; a mailbox whose name ends with "/" is a
                     Maildir, another one a file
@@ -36,13 +36,16 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "tpops-classic": Preset(
-        ("SELECT login AS name, passwd AS password, maildir AS maildrop FROM user WHERE login = %s",),
+        (
+            "SELECT login AS name, passwd AS password, maildir AS maildrop, quota AS quota_octets "
+            "FROM user WHERE login = %s",
+        ),
         password_scheme="plain",  # noqa: S106
     ),
     "tpops-v2": Preset(
         (
-            "SELECT name, password_hash AS password, enabled, maildrop, home, unix_uid AS uid, unix_gid AS gid "
-            "FROM tpops_user WHERE name = %s",
+            "SELECT name, password_hash AS password, enabled, maildrop, home, unix_uid AS uid, unix_gid AS gid, "
+            "quota_octets, quota_messages FROM tpops_user WHERE name = %s",
         ),
     ),
     "vmail-sql": Preset(

@@ -6,12 +6,13 @@ them:
 
     password    needed: "{SCHEME}data", or in the scheme of the configuration; NULL and "" let nobody in
     name        the account's name, where it is not the one that was asked for
-    maildrop    "maildir:/path", or a path; a relative one lies below the configured base; NULL and "" are none
+    maildrop    "maildir:/path", "mysql:", or a path; a relative one is below the configured base; NULL and "" are none
     type        what a path is: "maildir" or "bsd" (also "mbox"); "maildir" where there is no such column
     home        home directory
     uid, gid    numbers
     unix_user   user of this machine, by name or number, for uid, gid and home where no column has them
     enabled     whether he may log in: 1, 0, and some words; NULL is no
+    quota_octets, quota_messages    most octets and messages of his mail, 0 for any; NULL is what is configured
 
 Some other names that tables use are known too (L{_ALIASES}).  A name that is not known is an error: it may have been
 meant to keep somebody out.
@@ -31,7 +32,19 @@ from tpops.cred.source import Record
 from tpops.model import Account
 
 #: What a column may be called, beside "-" in a list of positions, which means: not looked at.
-COLUMNS = ("password", "name", "maildrop", "type", "home", "uid", "gid", "unix_user", "enabled")
+COLUMNS = (
+    "password",
+    "name",
+    "maildrop",
+    "type",
+    "home",
+    "uid",
+    "gid",
+    "unix_user",
+    "enabled",
+    "quota_octets",
+    "quota_messages",
+)
 
 _ALIASES = {
     "passwd": "password",
@@ -43,6 +56,7 @@ _ALIASES = {
     "maildir": "maildrop",
     "mailbox_type": "type",
     "active": "enabled",
+    "quota": "quota_octets",
 }
 
 #: A column that is not looked at.
@@ -52,6 +66,9 @@ _YES = frozenset(("1", "y", "yes", "t", "true", "on"))
 _NO = frozenset(("0", "n", "no", "f", "false", "off", ""))
 
 _TYPES = {"maildir": "maildir", "bsd": "mbox", "mbox": "mbox"}
+
+#: How a location begins that is more than a path.
+_LOCATIONS = ("maildir:", "mbox:", "mysql:")
 
 #: TPOPS' own word for what the configuration says of passwords without "{SCHEME}".
 _MODES = {word: mode for mode, word in TPOPS_MODES.items()}
@@ -146,7 +163,16 @@ class Rows:
             uid = entry.pw_uid if uid is None else uid
             gid = entry.pw_gid if gid is None else gid
             home = home or entry.pw_dir
-        account = Account(name, self.driver, home=home, maildrop=self._maildrop(values), uid=uid, gid=gid)
+        account = Account(
+            name,
+            self.driver,
+            home=home,
+            maildrop=self._maildrop(values),
+            uid=uid,
+            gid=gid,
+            quota_octets=_number(values, "quota_octets"),
+            quota_messages=_number(values, "quota_messages"),
+        )
         stored = stored_password(_text(values, "password"), self.scheme)
         enabled = _truth(values["enabled"]) if "enabled" in values else True
         return Record(account, stored, enabled, why_wrong="wrong password" if stored else "password is NULL or empty")
@@ -167,7 +193,7 @@ class Rows:
             raise ValueError(f"the query gives the type {kind!r}; there are {', '.join(_TYPES)}")
         if not path:
             return None
-        if path.startswith(tuple(f"{one}:" for one in _TYPES.values())):
+        if path.startswith(_LOCATIONS):
             return path
         if not path.startswith(("/", "~/", "$(home)/")):
             if not self.base:
@@ -196,7 +222,8 @@ def _number(values: dict[str, object], name: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit():
-        raise ValueError(f"the query gives a {name} that is no number; a user's name goes into unix_user")
+        hint = "; a user's name goes into unix_user" if name in ("uid", "gid") else ""
+        raise ValueError(f"the query gives a {name} that is no number{hint}")
     return int(text)
 
 

@@ -11,20 +11,23 @@ machine's resolver only.  Sessions have a sql_mode of their own: backslashes esc
 what does not fit is an error.  A connection for lookups cannot change anything and gets two rows at most.
 Security: values are quoted by the client library, which knows the connection's character set and mode; more than one
 statement in a text is refused by the server.  LOAD DATA LOCAL is off.
-Errors: L{DatabaseFailed}, with what went wrong at which server, and never with a value.
+Errors: L{DatabaseFailed}, with what went wrong at which server, and never with a value; L{CommitLost} where nobody can
+say whether a transaction counts.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import MySQLdb
 from MySQLdb.constants import CLIENT, CR, ER
 
 from tpops.db.mysql_servers import Access, Line, Server
+
+_T = TypeVar("_T")
 
 _MODE = "STRICT_ALL_TABLES"
 
@@ -59,6 +62,9 @@ _MESSAGE_CHARACTERS = 300
 #: One statement with its values.
 Statement = tuple[str, Sequence[object]]
 
+#: Said to the server on a connection that may change something.  Nobody's gaps are locked, and moments are in UTC.
+_WRITING = ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", "SET SESSION time_zone = '+00:00'")
+
 
 class DatabaseFailed(Exception):
     """
@@ -72,6 +78,10 @@ class DatabaseFailed(Exception):
         self.number = number
 
 
+class CommitLost(DatabaseFailed):
+    """The connection was lost while a transaction was being completed: it counts, or it does not."""
+
+
 @attrs.frozen
 class Answer:
     """
@@ -80,11 +90,17 @@ class Answer:
     @ivar columns: names of the columns
     @ivar rows: the rows
     @ivar affected: how many rows a change was for, whether they were so before or not
+    @ivar identity: the number that a new row got
     """
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[object, ...], ...] = attrs.field(repr=False)
+    rows: tuple[tuple[Any, ...], ...] = attrs.field(repr=False)
     affected: int
+    identity: int = 0
+
+
+#: Runs a statement within a transaction.
+Execute = Callable[..., Answer]
 
 
 class Client:
@@ -106,9 +122,9 @@ class Client:
         self._connection: Any = None
         self._server: Server | None = None
 
-    def select(self, sql: str, values: Sequence[str], until: float | None = None) -> Answer:
+    def select(self, sql: str, values: Sequence[object], until: float | None = None) -> Answer:
         """
-        Run a SELECT.
+        Run a SELECT, or another statement that may as well be run twice.
 
         @param sql: with "%s" for each value, and "%%" for a percent sign
         @param until: when nobody waits for it any more, in C{seconds}
@@ -126,23 +142,30 @@ class Client:
         except _Gone as error:
             raise DatabaseFailed(str(error)) from None
 
-    def transaction(self, work: Callable[[Callable[..., Answer]], Any]) -> Any:
+    def transaction(self, work: Callable[[Execute], _T], until: float | None = None) -> _T:
         """
         Call C{work} with a function that runs statements; all of them count, or none when it raises.
 
+        @raise CommitLost: when nobody can say which
         @raise DatabaseFailed: see the module
         """
-        connection = self._connected(self._until(None))
+        self._begin(self._until(until))
         try:
-            connection.begin()
             result = work(self._execute)
-            connection.commit()
         except MySQLdb.Error as error:
             self.close()
             raise _failed(self._server, error) from None
         except BaseException:
             self.close()  # which rolls back
             raise
+        try:
+            self._connection.commit()
+        except MySQLdb.Error as error:
+            self.close()
+            failure = _failed(self._server, error)
+            if failure.number and not _lost(error):
+                raise failure from None
+            raise CommitLost(str(failure), failure.number) from None
         return result
 
     def close(self) -> None:
@@ -154,7 +177,18 @@ class Client:
     def _until(self, until: float | None) -> float:
         return self._seconds() + self._access.timeout_seconds if until is None else until
 
-    def _select(self, sql: str, values: Sequence[str], until: float) -> Answer:
+    def _begin(self, until: float) -> None:
+        """Begin a transaction, on another connection where an idle one turns out to be dead."""
+        idle = self._connection is not None
+        try:
+            self._connected(until).begin()
+        except MySQLdb.Error as error:
+            self.close()
+            if not idle or not _lost(error):
+                raise _failed(self._server, error) from None
+            self._begin(until)
+
+    def _select(self, sql: str, values: Sequence[object], until: float) -> Answer:
         """Once, on the connection that there is or on a new one."""
         self._connected(until)
         began = self._seconds()
@@ -162,10 +196,10 @@ class Client:
             return self._execute(sql, values)
         except MySQLdb.Error as error:
             number = _number(error)
-            if number in _OTHER_CHARACTERS and not all(value.isascii() for value in values):
+            if number in _OTHER_CHARACTERS and not all(str(value).isascii() for value in values):
                 return Answer((), (), 0)
             failure = _failed(self._server, error)
-            if number in _GONE or isinstance(error, MySQLdb.InterfaceError):
+            if _lost(error):
                 self.close()
                 if self._server is not None and self._seconds() - began >= self._access.share_seconds() - 0.5:
                     self._line.failed(self._server, str(failure))
@@ -176,7 +210,7 @@ class Client:
         with self._connection.cursor() as cursor:
             cursor.execute(sql, tuple(values))
             columns = tuple(str(column[0]) for column in cursor.description or ())
-            return Answer(columns, tuple(cursor.fetchall()) if columns else (), cursor.rowcount)
+            return Answer(columns, tuple(cursor.fetchall()) if columns else (), cursor.rowcount, cursor.lastrowid or 0)
 
     def _connected(self, until: float) -> Any:
         """
@@ -224,6 +258,7 @@ class Client:
             client_flag=CLIENT.FOUND_ROWS,
             multi_statements=False,
             local_infile=False,
+            binary_prefix=True,
             **where,
         )
         try:
@@ -240,7 +275,13 @@ class Client:
                 cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
                 if not cursor.fetchone()[1]:
                     raise DatabaseFailed(f"{server}: the server offers no TLS")
-            if not self._writable:
+            if self._writable:
+                for statement in _WRITING:
+                    cursor.execute(statement)
+                # Who waits for a lock hears of it from the server before the library gives the connection up.
+                wait = max(1, self._access.share_seconds() - 1)
+                cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {wait}")
+            else:
                 cursor.execute(f"SET SESSION sql_select_limit = {_LOOKUP_ROWS}")
                 cursor.execute("SET SESSION TRANSACTION READ ONLY")
 
@@ -258,6 +299,11 @@ def _tcp(server: Server, access: Access) -> dict[str, Any]:
     where["ssl_mode"] = "VERIFY_IDENTITY" if access.tls == "verify" else "REQUIRED"
     where["ssl"] = {name: path for name, path in files.items() if path}
     return where
+
+
+def _lost(error: Exception) -> bool:
+    """Whether the connection is gone."""
+    return _number(error) in _GONE or isinstance(error, MySQLdb.InterfaceError)
 
 
 def _number(error: Exception) -> int:

@@ -41,12 +41,19 @@ class _Job:
 
     @ivar until: when nobody waits for it any more
     @ivar answer: fires once
+    @ivar to_the_end: once it has begun, its end is waited for
     """
 
     work: Work[Any]
     until: float
     answer: Deferred[Any]
+    to_the_end: bool = False
     timer: Any = None
+
+    def begin(self) -> None:
+        """It is done now."""
+        if self.to_the_end:
+            self.timer.cancel()
 
     def settle(self, result: object) -> None:
         """Give the answer, if somebody still waits."""
@@ -65,18 +72,25 @@ class Pool:
     @param connections: how many there are at most
     @param reactor: for threads and timers
     @param seconds: the time, as it goes on in every thread
+    @param writable: whether the connections may change anything
     """
 
     log = Logger()
 
     def __init__(
-        self, access: Access, connections: int, reactor: Any, seconds: Callable[[], float] = time.monotonic
+        self,
+        access: Access,
+        connections: int,
+        reactor: Any,
+        seconds: Callable[[], float] = time.monotonic,
+        writable: bool = False,
     ) -> None:
         self._access = access
         self._line = Line(access.servers, seconds)
         self._most = connections
         self._reactor = reactor
         self._seconds = seconds
+        self._writable = writable
         self._threads: ThreadPool | None = None
         self._idle: list[Client] = []
         self._busy = 0
@@ -101,18 +115,21 @@ class Pool:
         if threads is not None:
             threading.Thread(target=threads.stop, daemon=True).start()
 
-    def run(self, work: Work[_T]) -> Deferred[_T]:
+    def run(self, work: Work[_T], to_the_end: bool = False) -> Deferred[_T]:
         """
         Call C{work} in a thread.
 
         The Deferred fails with L{DatabaseFailed} when the time is up, and with whatever C{work} raises.
+
+        @param to_the_end: the time is for waiting in line only: whoever changes something has to know how it ended.
+            Each step of the work has its own limit all the same
         """
         limit = self._access.timeout_seconds
         answer: Deferred[_T] = Deferred()
         if self._threads is None:
             answer.errback(_failure("not started"))
             return answer
-        job = _Job(work, self._seconds() + limit, answer)
+        job = _Job(work, self._seconds() + limit, answer, to_the_end)
         job.timer = self._reactor.callLater(limit, job.settle, _failure(f"no answer within {limit:g} seconds"))
         self._waiting.append(job)
         self._next()
@@ -124,10 +141,14 @@ class Pool:
             job = self._waiting.popleft()
             if job.answer.called:
                 continue
-            client = self._idle.pop() if self._idle else Client(self._access, self._line, seconds=self._seconds)
+            client = self._idle.pop() if self._idle else self._new()
             self._busy += 1
+            job.begin()
             done = deferToThreadPool(self._reactor, self._threads, job.work, client, job.until)
             done.addBoth(self._finished, job, client)
+
+    def _new(self) -> Client:
+        return Client(self._access, self._line, self._writable, self._seconds)
 
     def _finished(self, result: object, job: _Job, client: Client) -> None:
         self._busy -= 1

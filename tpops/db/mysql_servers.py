@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import attrs
 
@@ -103,6 +104,18 @@ class Access:
         Whole seconds, at least one: the client library counts like that.
         """
         return max(1, int(self.timeout_seconds / max(2, len(self.servers))))
+
+
+def access_of(servers: Sequence[str], tls: str, **others: Any) -> Access:
+    """
+    An access from the keys of the configuration.
+
+    @param tls: as in L{Access}, or "auto": "verify" where there are authorities, else "off"
+    @param others: what else L{Access} has
+    """
+    if tls == "auto":
+        tls = "verify" if others["tls_ca"] else "off"
+    return Access(servers=tuple(parse_server(one) for one in servers), tls=tls, **others)
 
 
 class Line:

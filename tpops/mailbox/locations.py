@@ -2,8 +2,9 @@
 Where a user's mail lies: templates such as C{maildir:/var/mail/$(domain)/$(local_part)/Maildir}.
 
 Purpose: one syntax for all drivers: C{$(user) $(local_part) $(domain) $(home)} as tpop3d has them, C{$(user[0])} for
-one character of a value (C{[-1]} is the last), and a C{~} at the beginning for the home directory.  Several places may
-be written one behind the other, parted by spaces; the first where there is something is the user's.  An account that
+one character of a value (C{[-1]} is the last), and a C{~} at the beginning for the home directory.  C{mysql:} and the
+name of an owner is mail in a database; the name may be left out where it is the login name.  Several places may be
+written one behind the other, parted by spaces; the first where there is something is the user's.  An account that
 has a location of its own does not use the configured one.
 """
 
@@ -32,7 +33,7 @@ AppendAt = Callable[[Account, bytes, IIncomingMessage, Envelope], Awaitable[byte
 FILES = ("maildir", "mbox")
 
 #: All kinds.
-KINDS = FILES
+KINDS = (*FILES, "mysql")
 
 VARIABLES = ("user", "local_part", "domain", "home")
 
@@ -83,6 +84,8 @@ def expand(templates: str, account: Account, split: Split) -> tuple[Location, ..
 
 def _expand(template: str, account: Account, split: Split) -> Location:
     kind, _, path = template.partition(":")
+    if kind == "mysql" and not path:
+        path = "$(user)"
     if path.startswith("~/"):
         path = "$(home)" + path[1:]
     return Location(kind, _VARIABLE.sub(lambda found: _value(found[1], found[2], account, split, template), path))
@@ -106,6 +109,7 @@ class Store(Protocol):
     """
     Where maildrops of one kind are.
 
+    One that has to be started and stopped has C{start()} and C{async stop()} as well.
     One that takes new mail has C{append_at(account, place, message, envelope)} as well; see L{IAppendable.append}.
     """
 
@@ -128,18 +132,44 @@ class Maildrops:
         self._stores = stores
         self.places = lru_cache(maxsize=4096)(self._places)
 
+    def start(self) -> None:
+        """
+        Start the stores that need it.
+
+        @raise ConfigError: when something cannot be used as it is configured
+        """
+        for store in self._stores.values():
+            start: Callable[[], None] | None = getattr(store, "start", None)
+            if start is not None:
+                start()
+
+    async def stop(self) -> None:
+        """Stop them."""
+        for store in self._stores.values():
+            stop: Callable[[], Awaitable[None]] | None = getattr(store, "stop", None)
+            if stop is not None:
+                await stop()
+
     async def open_maildrop(self, account: Account) -> IMaildrop:
         """See L{IMaildropDriver.open_maildrop}."""
         kind, place = self.first(account)
-        return await self._stores[kind].open_at(account, place)
+        return await self._store(kind, account).open_at(account, place)
 
     async def append(self, account: Account, message: IIncomingMessage, envelope: Envelope) -> bytes:
         """See L{IAppendable.append}."""
         kind, place = self.first(account)
-        append_at: AppendAt | None = getattr(self._stores[kind], "append_at", None)
+        append_at: AppendAt | None = getattr(self._store(kind, account), "append_at", None)
         if append_at is None:
             raise MaildropBroken(f"{account.name!r} has his mail in a '{kind}:' location, which takes no new mail")
         return await append_at(account, place, message, envelope)
+
+    def _store(self, kind: str, account: Account) -> Store:
+        store = self._stores.get(kind)
+        if store is None:
+            raise MaildropBroken(
+                f"{account.name!r} has his mail in a '{kind}:' location, and [{kind}] is not configured"
+            )
+        return store
 
     def first(self, account: Account) -> tuple[str, bytes]:
         """Kind and place of the first location where there is something; where there is nothing, the first of all."""

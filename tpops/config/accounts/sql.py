@@ -4,58 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from tpops.config.accounts.base import AccountSource
+from tpops.config.mysql import Connection
 from tpops.config.section import PathText, key
-from tpops.db.mysql_servers import parse_server
 
 
-def _server(value: str) -> str:
-    parse_server(value)
-    return value
-
-
-ServerText = Annotated[str, AfterValidator(_server)]
-
-
-class MySQL(AccountSource):
+class MySQL(Connection, AccountSource):
     """Tables in MySQL (5.7 or later) or MariaDB (10.3 or later)."""
 
     driver: Annotated[Literal["mysql"], key("A database server; needs `pip install 'tpops[mysql]'`.")]
-    servers: Annotated[
-        tuple[ServerText, ...],
-        Field(strict=False, min_length=1),
-        key(
-            'Where it is: a host, with ":" and a port if that is not 3306, or "unix:" and the path of a socket. Of '
-            "several the first that answers is asked.",
-            example='["db1.example.org", "db2.example.org:3307"]',
-        ),
-    ] = ("unix:/run/mysqld/mysqld.sock",)
-    user: Annotated[str, key("Name of the database's user.")] = "tpops"
-    password: Annotated[str, key("His password; better in `password_file`.", secret=True)] = ""
-    password_file: Annotated[
-        PathText,
-        key(
-            'File whose first line is the password; "" is none. Who may not read the database may not read it either.',
-            example='"/etc/tpops/mysql-password"',
-        ),
-    ] = ""
-    database: Annotated[str, key("Name of the database.")] = "tpops"
-    tls: Annotated[
-        Literal["auto", "off", "encrypt", "verify"],
-        key(
-            'TLS to servers that are not reached by a socket: "verify" wants a certificate for the server\'s name, '
-            'signed by somebody in `tls_ca`; "encrypt" takes any; "auto" is "verify" where `tls_ca` is set, else "off".'
-        ),
-    ] = "auto"
-    tls_ca: Annotated[PathText, key("PEM file with the authorities that sign the servers' certificates.")] = ""
-    tls_certificate: Annotated[PathText, key('PEM file with the certificate that we show; "" is none.')] = ""
-    tls_key: Annotated[PathText, key('PEM file with its key; "" where it is in the certificate\'s file.')] = ""
-    timeout_seconds: Annotated[
-        float, key("Time for everything that a login asks the database; then it fails for now.", ge=2, le=120)
-    ] = 10.0
-    connections: Annotated[int, key("Connections at the same time.", ge=1, le=64)] = 5
     preset: Annotated[
         Literal["", "tpops-classic", "tpops-v2", "vmail-sql", "postfixadmin", "vpopmail"],
         key('Whose tables they are; "" where `query` or `queries` says what to ask.'),
@@ -75,7 +34,20 @@ class MySQL(AccountSource):
     ] = ()
     columns: Annotated[
         tuple[
-            Literal["password", "name", "maildrop", "type", "home", "uid", "gid", "unix_user", "enabled", "-"],
+            Literal[
+                "password",
+                "name",
+                "maildrop",
+                "type",
+                "home",
+                "uid",
+                "gid",
+                "unix_user",
+                "enabled",
+                "quota_octets",
+                "quota_messages",
+                "-",
+            ],
             ...,
         ],
         Field(strict=False),
@@ -115,14 +87,4 @@ class MySQL(AccountSource):
             )
         if self.columns and "password" not in self.columns:
             raise ValueError("columns must name the password")
-        return self
-
-    @model_validator(mode="after")
-    def _secrets_go_together(self) -> MySQL:
-        if self.password and self.password_file:
-            raise ValueError("has both password and password_file")
-        if self.tls == "verify" and not self.tls_ca:
-            raise ValueError('tls = "verify" needs tls_ca')
-        if self.tls_key and not self.tls_certificate:
-            raise ValueError("tls_key needs tls_certificate")
         return self

@@ -9,7 +9,7 @@ CREATE TABLE tpops_schema (
     version       INT UNSIGNED NOT NULL
 ) ENGINE = InnoDB;
 
-INSERT INTO tpops_schema (part, version) VALUES ('accounts', 2);
+INSERT INTO tpops_schema (part, version) VALUES ('accounts', 3);
 
 CREATE TABLE tpops_user (
     id            BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
@@ -20,7 +20,8 @@ CREATE TABLE tpops_user (
     home          VARCHAR(1024) NULL,
     unix_uid      INT UNSIGNED NULL,
     unix_gid      INT UNSIGNED NULL,
-    quota_octets  BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT '0 is none',
+    quota_octets  BIGINT UNSIGNED NULL COMMENT 'most octets of his mail; 0 is any, NULL is what is configured',
+    quota_messages BIGINT UNSIGNED NULL COMMENT 'most messages, likewise',
     created_at    BIGINT NOT NULL COMMENT 'seconds since 1970',
     changed_at    BIGINT NOT NULL COMMENT 'seconds since 1970',
     UNIQUE KEY name (name)
