@@ -3,8 +3,8 @@ What is made from one configuration, and serves until another one takes its plac
 
 Purpose: drivers, checkers, limits, sinks and factories meet here; each gets plain arguments.  L{tpops.service} gives it
 sockets and tells it when to begin and to end.
-Order: C{start} with the rights that the process was started with, C{open} with those that it keeps, C{end_sessions},
-C{stop}.
+Order: C{start} with the rights that the process was started with, C{open} with those that it keeps, C{drain},
+C{end_sessions}, C{stop}.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
@@ -27,6 +28,7 @@ from tpops.cred import drivers
 from tpops.cred.keys import Keyring
 from tpops.cred.masters import Masters
 from tpops.cred.realm import Realm
+from tpops.delivery.lmtp_service import LMTPService
 from tpops.errors import ConfigError
 from tpops.events.access_log import AccessLog
 from tpops.events.bus import EventBus
@@ -84,6 +86,7 @@ class Generation:
         self._clients: ClientCertificates | None = same._clients if same else assembly.client_certificates(config)
         self._certificates: Certificates | None = same._certificates if same else self._make_certificates()
         self._shared = self._make_shared()
+        self._lmtp = LMTPService(config.lmtp, config.server.hostname, self._backend, reactor)
 
     def listeners(self) -> Iterator[tuple[Listener, Factory[Any]]]:
         """Where this configuration listens, and what serves there; new factories at each call."""
@@ -93,6 +96,7 @@ class Generation:
             if one.proxy_protocol:
                 factory.balancers = [ipaddress.ip_network(network) for network in one.proxy_networks]
             yield Listener(one.address, one.port, one.backlog, int(one.mode, 8)), factory
+        yield from self._lmtp.listeners()
 
     def start(self) -> None:
         """
@@ -110,6 +114,7 @@ class Generation:
         """
         self._open_logs()
         self._offer_proofs()
+        self._lmtp.start()
 
     def needing_rights(self) -> list[str]:
         """The accounts sources that need the rights that the process was started with."""
@@ -117,8 +122,12 @@ class Generation:
 
     @property
     def busy(self) -> bool:
-        """Whether there are sessions."""
-        return bool(self._shared.connections)
+        """Whether there are sessions, or messages on their way in."""
+        return bool(self._shared.connections) or self._lmtp.busy
+
+    def drain(self) -> None:
+        """No mail comes in any more, but for what is on its way; sessions go on."""
+        self._lmtp.drain()
 
     def reopen_logs(self) -> None:
         """The log files have been moved away."""
@@ -126,7 +135,8 @@ class Generation:
             log.reopen()
 
     async def end_sessions(self) -> None:
-        """End every session without deleting anything; those that are in UPDATE come to its end."""
+        """End every session without deleting anything; those in UPDATE, and deliveries, come to their end."""
+        mail_ends = Deferred.fromCoroutine(self._lmtp.end_sessions())
         connections = self._shared.connections
         for connection in list(connections):
             if not connection.busy:
@@ -140,11 +150,13 @@ class Generation:
                     connection.abort("server shutdown")
             removing = any(not connection.interruptible() for connection in connections)
             patience = _STOP_SECONDS if removing else _STOP_WAITING_SECONDS
+        await mail_ends
 
     async def stop(self) -> None:
         """Let go of everything."""
         if self._oauth is not None:
             self._oauth.stop()
+        self._lmtp.stop()
         await self._backend.stop()
         self._bus.close()
         for log in self._logs:

@@ -242,6 +242,7 @@ class POP3Service(Service):
     async def _retire(self, former: Generation) -> None:
         """Stop it when its last session has ended."""
         self._former.append(former)
+        former.drain()
         while former.busy:
             await deferLater(self._reactor, _RETIRE_SECONDS, lambda: None)
             if former not in self._former:
@@ -254,6 +255,8 @@ class POP3Service(Service):
         generations = [self._generation, *self._former]
         self._former = []
         began = self._reactor.seconds()
+        for one in generations:
+            one.drain()
         while any(one.busy for one in generations) and not self._hurry:
             if self._reactor.seconds() - began >= self.config.server.drain_seconds:
                 break

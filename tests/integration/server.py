@@ -194,15 +194,16 @@ class RunningServer:
     def wait_ready(self) -> None:
         """Wait until every listener is ready."""
         assert self.process is not None
+        listening = self.configuration["listen"]
         while True:
             ended = self.process.poll() is not None
             ready = self.ready()
-            if len(ready) == len(self.configuration["listen"]):
+            if len(ready) == len(listening) + len(self.configuration.get("lmtp", {}).get("listen", ())):
                 break
             if ended:
                 raise AssertionError(f"the server has ended: {self.output()}")
             time.sleep(0.01)
-        for listen, address in zip(self.configuration["listen"], ready, strict=True):
+        for listen, address in zip(listening, ready[: len(listening)], strict=True):
             port = re.fullmatch(r"(?!unix:).*:(\d+)", address)
             if port:
                 listen["port"] = int(port[1])

@@ -234,5 +234,10 @@ def _warnings(config: Config, uid: int) -> Iterator[str]:
                     f"{one.where} has no TLS: clients there cannot log in, but from protocol.plaintext_networks "
                     '(set tls.certificate, or protocol.plaintext = "always")'
                 )
+    for place in config.lmtp.open_to_others():
+        yield (
+            f"lmtp.listen: other machines get to {place}, and LMTP has no password; lmtp.networks "
+            f"({', '.join(config.lmtp.networks)}) says who may deliver"
+        )
     if uid == 0 and not config.server.user:
         yield "server.user is not set; started as root, tpops would serve as root"

@@ -19,6 +19,7 @@ from tpops.config.accounts.files import SQLite
 from tpops.config.accounts.union import AnyAccounts
 from tpops.config.app_passwords import AppPasswords
 from tpops.config.listen import Listen
+from tpops.config.lmtp import LMTP
 from tpops.config.mailboxes import Mail, Maildir, Mbox
 from tpops.config.masters import Masters
 from tpops.config.mysql import MySQLMail
@@ -272,6 +273,7 @@ class Config(Section):
     maildir: Maildir = Maildir()
     mbox: Mbox = Mbox()
     mysql: MySQLMail = MySQLMail()
+    lmtp: LMTP = LMTP()
     log: Log = Log()
 
     @field_validator("listen")

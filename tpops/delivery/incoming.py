@@ -62,9 +62,10 @@ class Message:
     @ivar line_end: what its first line ends with
     @param drop_return_path: take fields Return-Path out of the header
     @param directory: for the file; None for the system's
+    @param separator: whether a "From " line before the header is none of the message's
     """
 
-    def __init__(self, drop_return_path: bool = False, directory: str | None = None) -> None:
+    def __init__(self, drop_return_path: bool = False, directory: str | None = None, separator: bool = True) -> None:
         self.octets = 0
         self.sender = ""
         self.line_end = b"\n"
@@ -72,6 +73,7 @@ class Message:
         self._memory: list[bytes] = []
         self._file: BinaryIO | None = None
         self._first: bytes | None = b""
+        self._separator = separator
         self._header = _WithoutReturnPath() if drop_return_path else None
 
     @classmethod
@@ -143,7 +145,7 @@ class Message:
         line, end, rest = octets.partition(b"\n")
         if end and line.endswith(b"\r"):
             self.line_end = b"\r\n"
-        if not end or not line.startswith(b"From "):
+        if not (end and self._separator and line.startswith(b"From ")):
             return octets
         self.sender = line.split()[1].decode("utf-8", "surrogateescape") if len(line.split()) > 1 else ""
         if self.sender == "MAILER-DAEMON":

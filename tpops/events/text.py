@@ -13,6 +13,9 @@ import re
 #: Octets of a name that are logged at most, before escaping.
 MOST_OCTETS = 200
 
+#: Characters of a reason that are logged at most, before escaping.
+MOST_CHARACTERS = 500
+
 _PLAIN = re.compile(r"[!-'*-\[\]-~]*")
 _SPECIAL = frozenset(" \\()")
 
@@ -34,6 +37,17 @@ def one_field(text: str | bytes) -> str:
         character if character.isprintable() and character not in _SPECIAL else _escaped(character)
         for character in decoded
     )
+
+
+def one_line(text: str) -> str:
+    r"""
+    A reason in which a client's name may occur, as one line: what is not printable becomes C{\xNN}, octet by octet.
+
+    @param text: the reason; characters after the 500th are left out
+    """
+    if text.isprintable() and len(text) <= MOST_CHARACTERS:
+        return text
+    return "".join(one if one.isprintable() else _escaped(one) for one in text[:MOST_CHARACTERS])
 
 
 def _escaped(character: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Collection, Mapping, Sequence
 
 from twisted.logger import Logger
@@ -81,13 +82,12 @@ class Sockets:
             opened.listen(listener.backlog)
             path = listener.path
             if path is not None and not self._lent:
-                if owner is not None and os.geteuid() == 0:
-                    os.chown(path, owner.uid, owner.gid)
-                os.chmod(path, listener.mode)
+                _give(path, listener, owner if os.geteuid() == 0 else None)
         except OSError as problem:
             if found is None:
                 self._close(opened)
-            raise ConfigError([f"cannot listen on {listener}: {problem.strerror}"]) from problem
+            advice = "" if listener.uid == listener.gid == -1 else " (to give it to another user needs a start as root)"
+            raise ConfigError([f"cannot listen on {listener}: {problem.strerror}{advice}"]) from problem
         return opened
 
     def _close(self, opened: socket.socket) -> None:
@@ -107,6 +107,17 @@ class Sockets:
                 path=os.fsdecode(path),
                 why=problem.strerror,
             )
+
+
+def _give(path: str, listener: Listener, owner: Identity | None) -> None:
+    """Let a socket have its user, group and mode; what is right already is left alone: it may not be ours any more."""
+    found = os.stat(path)
+    uid = listener.uid if listener.uid != -1 else owner.uid if owner is not None else found.st_uid
+    gid = listener.gid if listener.gid != -1 else owner.gid if owner is not None else found.st_gid
+    if stat.S_IMODE(found.st_mode) != listener.mode:
+        os.chmod(path, listener.mode)
+    if (uid, gid) != (found.st_uid, found.st_gid):
+        os.chown(path, uid, gid)
 
 
 def places(wanted: Sequence[Listener]) -> list[str]:

@@ -36,12 +36,16 @@ class Listener:
     @ivar port: TCP port, 0 for a free one; no meaning for a UNIX socket
     @ivar backlog: connections that may wait to be accepted
     @ivar mode: permissions of a UNIX socket
+    @ivar uid: to whom a UNIX socket belongs, -1 for the server's user
+    @ivar gid: likewise its group
     """
 
     address: str
     port: int = 110
     backlog: int = 1024
     mode: int = 0o660
+    uid: int = -1
+    gid: int = -1
 
     @property
     def path(self) -> str | None:

@@ -1,0 +1,336 @@
+"""LMTP in a real server: over UNIX sockets and TCP, with Python's client and with octets of our own."""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import os
+import pwd
+import re
+import shutil
+import signal
+import smtplib
+import stat
+import tempfile
+import threading
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration import corpus
+from tests.integration.server import PATIENCE_SECONDS, RunningServer, wait_until
+from tests.integration.wire import Wire
+
+USERS = {"joe": "secret", "eva": "secret", "full": "secret"}
+
+MESSAGE = b"Subject: hello\n\ntext\n"
+
+_RETURN_PATH = b"Return-Path: <ann@example.org>\r\n"
+
+#: Resident memory that a message of 100 MB may take.
+MOST_MIB = 24
+
+
+def on_the_wire(message: bytes) -> bytes:
+    """With CRLF line ends, as it is sent."""
+    return re.sub(rb"(?<!\r)\n", b"\r\n", message)
+
+
+class LMTPTests(SynchronousTestCase):
+    """
+    A server with LMTP at a UNIX socket and at a TCP port.
+
+    @ivar path: the socket
+    """
+
+    timeout = 180
+
+    def setUp(self) -> None:
+        # Paths of sockets have to be short.
+        directory = Path(tempfile.mkdtemp(prefix="tpops-", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, directory)
+        self.path = str(directory / "lmtp")
+        self.server = RunningServer(
+            self, directory, USERS, lmtp={"listen": [f"unix:{self.path}", "127.0.0.1:0"], "message_octets": 0}
+        )
+        (self.server.maildir("full") / "maildirsize").write_text("10S\n")
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return int(self.server.ready()[-1].rpartition(":")[2])
+
+    def client(self, unix: bool = True) -> smtplib.LMTP:
+        """Python's client."""
+        client = smtplib.LMTP(self.path) if unix else smtplib.LMTP("127.0.0.1", self.port)
+        self.addCleanup(client.close)
+        return client
+
+    def wire(self, *recipients: str) -> Wire:
+        """A raw connection in which 354 was said."""
+        wire = Wire.connect(self, self.path)
+        wire.send(b"LHLO me\r\nMAIL FROM:<ann@example.org>\r\n")
+        wire.send(b"".join(b"RCPT TO:<%s>\r\n" % one.encode() for one in recipients) + b"DATA\r\n")
+        while not wire.line().startswith(b"354"):
+            pass
+        return wire
+
+    def stored(self, user: str = "joe") -> list[bytes]:
+        """Somebody's mail without the lines that were put before it."""
+        return [octets.partition(b"\n; ")[2] or octets for octets in self.server.stored(user).values()]
+
+    def temporaries(self, user: str = "joe") -> list[str]:
+        """What lies in tmp."""
+        return os.listdir(self.server.maildir(user, "tmp"))
+
+
+class DeliveryTests(LMTPTests):
+    """Mail comes in by LMTP and is collected by POP3."""
+
+    def test_every_message(self) -> None:
+        """Promise: what comes by LMTP leaves by POP3 octet by octet, but for the three fields put before it."""
+        self.server.start()
+        with self.client() as client:
+            for message in corpus.ALL.values():
+                client.sendmail("ann@example.org", ["joe"], on_the_wire(message))
+        collected = {}
+        session = self.server.session("joe", "secret")
+        for number in range(1, len(corpus.ALL) + 1):
+            octets = re.sub(rb"(?:\A|(?<=\r\n))\.", b"", session.multi_line(b"RETR %d" % number)[1])
+            header, _, rest = octets.partition(b"\r\n\tfor <joe>; ")
+            self.assertTrue(header.startswith(_RETURN_PATH + b"Delivered-To: joe\r\nReceived: from "), header)
+            message = rest.partition(b"\r\n")[2]
+            collected[message.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode()] = message
+        for name, message in corpus.ALL.items():
+            sent = on_the_wire(message).replace(_RETURN_PATH, b"", 1)
+            self.assertEqual(collected[name], sent if sent.endswith(b"\r\n") else sent + b"\r\n", name)
+
+    def test_each_has_a_reply(self) -> None:
+        """RFC 2033 section 4.2: one unknown, one over quota, two fine, one of them twice; each is told for himself."""
+        self.server.start()
+        wire = Wire.connect(self, ("127.0.0.1", self.port))
+        recipients = ["nobody", "full", "joe", "eva", "joe"]
+        wire.send(
+            b"LHLO me\r\nMAIL FROM:<ann@example.org> SIZE=100 BODY=8BITMIME\r\n"
+            + b"".join(b"RCPT TO:<%s>\r\n" % one.encode() for one in recipients)
+            + b"DATA\r\n"
+            + on_the_wire(MESSAGE)
+            + b".\r\nQUIT\r\n"
+        )
+        lines = wire.rest().decode().splitlines()[8:]
+        self.assertEqual(
+            [line[:9] for line in lines],
+            ["250 2.1.0", "550 5.1.1", *["250 2.1.5"] * 4, "354 send ", "552 5.2.2", *["250 2.1.5"] * 3, "221 2.0.0"],
+        )
+        self.assertEqual({user: len(self.server.names(user)) for user in USERS}, {"joe": 2, "eva": 1, "full": 0})
+        log = self.server.output()
+        for words in (
+            "recipient-refused: session",
+            "bounced: ",
+            "delivered: ",
+            "from <ann@example.org>, to <eva>, account eva, ",
+            "unique-id " + next(iter(self.server.names("eva"))).partition(",")[0],
+            "552 5.2.2 mailbox is full (full has 0 octets",
+        ):
+            self.assertIn(words, log)
+
+    def test_sessions_do_not_block(self) -> None:
+        """Promise: mail comes in during a POP3 session, which sees it the next time."""
+        self.server.start()
+        session = self.server.session("joe", "secret")
+        with self.client(unix=False) as client:
+            client.sendmail("", ["joe"], on_the_wire(MESSAGE))
+        self.assertEqual(session.command(b"STAT"), b"+OK 0 0")
+        session.command(b"QUIT")
+        self.assertTrue(self.server.session("joe", "secret").command(b"STAT").startswith(b"+OK 1 "))
+
+    def test_leaving_in_the_message(self) -> None:
+        """RFC 5321 section 4.1.1.4: a client that goes within a message, small or big, has delivered nothing."""
+        self.server.start()
+        self.wire("joe").close()
+        descriptors = self.server.descriptors()
+        for octets in (b"x" * 100, b"x\r\n" * 1_000_000):
+            for leave in (Wire.close, Wire.reset):
+                wire = self.wire("joe")
+                wire.send(octets + b"\r\n.")
+                leave(wire)
+        wait_until(lambda: self.server.descriptors() <= descriptors, "all is closed")
+        self.assertEqual((self.server.names("joe"), self.temporaries()), (set(), []))
+
+    def test_big_message(self) -> None:
+        """Promise: 100 MB for two recipients take little memory, and arrive."""
+        self.server.start()
+        with self.client() as client:
+            client.sendmail("", ["joe"], on_the_wire(MESSAGE))
+        before = self.server.memory_mib()
+        wire = self.wire("joe", "eva")
+        piece = (b"x" * 998 + b"\r\n") * 1000
+        most = before
+        for _ in range(100):
+            wire.send(piece)
+            most = max(most, self.server.memory_mib())
+        wire.send(b".\r\n")
+        self.assertEqual([line[:9] for line in wire.lines(2)], [b"250 2.1.5"] * 2)
+        self.assertLess(max(most, self.server.memory_mib()) - before, MOST_MIB)
+        for user in ("joe", "eva"):
+            sizes = [path.stat().st_size for path in self.server.maildir(user, "new").iterdir()]
+            self.assertEqual(max(sizes) // 1000, 99_900_000 // 1000)
+
+    def test_slow_client(self) -> None:
+        """Promise: who takes his time holds nobody up; each octet by itself is the same message."""
+        self.server.start()
+        slow = self.wire("joe")
+        for octet in on_the_wire(MESSAGE) + b"..\r\n.\r":
+            slow.send(bytes((octet,)))
+        with self.client() as client:
+            client.sendmail("", ["eva"], on_the_wire(MESSAGE))
+        slow.send(b"\n")
+        self.assertEqual(slow.line()[:9], b"250 2.1.5")
+        (message,) = self.server.stored("joe").values()
+        self.assertTrue(message.endswith(b"\n" + MESSAGE + b".\n"))
+
+    def test_killed(self) -> None:
+        """Promise: kill -9 within a message leaves nothing; the next start needs no help."""
+        self.server.start()
+        wire = self.wire("joe")
+        wire.send(b"x\r\n" * 1_000_000)
+        self.server.stop(signal.SIGKILL)
+        self.assertEqual(wire.rest(), b"")
+        self.server.configuration["listen"][0]["port"] = 0
+        self.server.start()
+        with self.client() as client:
+            client.sendmail("", ["joe"], on_the_wire(MESSAGE))
+        self.assertEqual((len(self.server.names("joe")), self.temporaries()), (1, []))
+
+    def test_stopping(self) -> None:
+        """RFC 5321 section 3.8: a stop waits for the delivery under way and answers it; others get 421."""
+        self.server.start()
+        idle = Wire.connect(self, self.path)
+        self.assertEqual(idle.line()[:3], b"220")
+        (self.server.maildir("full") / "maildirsize").write_text("100000S\n")
+        with open(self.server.maildir("full") / "tpops_quota_lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            wire = self.wire("full")
+            wire.send(on_the_wire(MESSAGE) + b".\r\n")
+            wait_until(lambda: self.temporaries("full"), "the delivery has begun")
+            assert self.server.process is not None
+            self.server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(idle.rest()[:9], b"421 4.3.2")
+            self.assertIsNone(self.server.process.poll())
+        self.assertEqual([line[:9] for line in wire.rest().splitlines()], [b"250 2.1.5", b"421 4.3.2"])
+        self.assertEqual(self.server.process.wait(PATIENCE_SECONDS), -signal.SIGTERM)
+        self.assertEqual(len(self.server.names("full")), 1)
+        self.assertFalse(Path(self.path).exists())
+
+    def test_draining(self) -> None:
+        """Promise: a message that has begun is taken while the server waits for sessions; idle clients go at once."""
+        self.server.configuration["server"]["drain_seconds"] = PATIENCE_SECONDS
+        self.server.start()
+        idle = Wire.connect(self, self.path)
+        self.assertEqual(idle.line()[:3], b"220")
+        wire = self.wire("joe")
+        assert self.server.process is not None
+        self.server.process.send_signal(signal.SIGTERM)
+        self.assertEqual(idle.rest()[:9], b"421 4.3.2")
+        wire.send(on_the_wire(MESSAGE) + b".\r\n")
+        self.assertEqual([line[:9] for line in wire.rest().splitlines()], [b"250 2.1.5", b"421 4.3.2"])
+        self.assertEqual(self.server.process.wait(PATIENCE_SECONDS), -signal.SIGTERM)
+
+    def test_many_clients(self) -> None:
+        """Promise: connections beyond the limit are refused for the moment; the others deliver side by side."""
+        self.server.configuration["lmtp"]["connections"] = 8
+        self.server.start()
+
+        def deliver() -> None:
+            with smtplib.LMTP("127.0.0.1", self.port) as client:
+                for _ in range(5):
+                    client.sendmail("", ["joe"], on_the_wire(MESSAGE))
+
+        threads = [threading.Thread(target=deliver) for _ in range(7)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE_SECONDS)
+        self.assertEqual(len(self.server.names("joe")), 35)
+        wires = [self.wire("joe") for _ in range(8)]
+        self.assertEqual(Wire.connect(self, self.path).rest()[:9], b"421 4.3.2")
+        wires[0].close()
+        wait_until(lambda: Wire.connect(self, self.path).line().startswith(b"220"), "a place is free")
+
+
+class ListenerTests(LMTPTests):
+    """Where it listens."""
+
+    def test_socket_of_another_group(self) -> None:
+        """Promise: the UNIX socket has the mode, user and group that are configured."""
+        if os.geteuid() != 0:
+            self.skipTest("needs root")
+        self.server.configuration["lmtp"] |= {"socket_mode": "0620", "socket_user": "daemon", "socket_group": "mail"}
+        self.server.start()
+        found = os.stat(self.path)
+        self.assertEqual(stat.S_IMODE(found.st_mode), 0o620)
+        self.assertEqual((found.st_uid, found.st_gid), (1, grp.getgrnam("mail").gr_gid))
+
+    def test_reload(self) -> None:
+        """Promise: HUP changes the limits for new connections; the socket stays, and a message on its way is taken."""
+        self.server.start()
+        idle = Wire.connect(self, self.path)
+        self.assertEqual(idle.line()[:3], b"220")
+        wire = self.wire("joe")
+        inode = os.stat(self.path).st_ino
+        self.server.configuration["lmtp"] |= {"message_octets": 50, "networks": ["192.0.2.0/24"]}
+        self.server.write_configuration()
+        os.kill(self.server.pid, signal.SIGHUP)
+        wait_until(lambda: "reloaded" in self.server.output(), "the configuration is read again")
+        self.assertEqual(idle.rest()[:9], b"421 4.3.2")
+        wire.send(b"x" * 1000 + b"\r\n.\r\n")
+        self.assertEqual([line[:9] for line in wire.rest().splitlines()], [b"250 2.1.5", b"421 4.3.2"])
+        wire = self.wire("joe")
+        wire.send(b"x" * 1000 + b"\r\n.\r\n")
+        self.assertEqual(wire.line()[:9], b"552 5.3.4")
+        self.assertEqual(Wire.connect(self, ("127.0.0.1", self.port)).rest()[:9], b"554 5.7.1")
+        self.assertEqual(os.stat(self.path).st_ino, inode)
+
+    def test_reload_without_rights(self) -> None:
+        """Promise: HUP works, too, when the socket belongs to the MTA and the server has given up root's rights."""
+        if os.geteuid() != 0:
+            self.skipTest("needs root")
+        self.server.directory.chmod(0o755)
+        self.server.configuration["server"]["user"] = "daemon"
+        self.server.configuration["lmtp"] |= {"socket_mode": "0600", "socket_user": "postfix", "socket_group": "mail"}
+        for folder, _, names in os.walk(self.server.directory):
+            for path in (folder, *(os.path.join(folder, name) for name in names)):
+                os.chown(path, pwd.getpwnam("daemon").pw_uid, -1)
+        self.server.write_configuration()
+        os.chown(self.server.configuration_file, pwd.getpwnam("daemon").pw_uid, -1)
+        self.server.start()
+        os.kill(self.server.pid, signal.SIGHUP)
+        wait_until(lambda: "reloaded" in self.server.output() or "reload-failed" in self.server.output(), "HUP")
+        self.assertNotIn("reload-failed", self.server.output())
+        with self.client() as client:
+            client.sendmail("", ["joe"], on_the_wire(MESSAGE))
+        self.assertEqual(len(self.server.names("joe")), 1)
+
+    def test_unknown_group(self) -> None:
+        """Promise: a group that is not there stops the start, and is named."""
+        self.server.configuration["lmtp"]["socket_group"] = "no-such-group"
+        self.assertIn(
+            "lmtp.socket_group: there is no group 'no-such-group' on this machine", self.server.refuses_to_start()
+        )
+
+    def test_other_machines(self) -> None:
+        """Promise: a port that others get to is a warning, for there is no password; others are refused."""
+        self.server.configuration["lmtp"] |= {"listen": ["0.0.0.0:0"], "networks": ["192.0.2.0/24"]}
+        self.server.start()
+        self.assertIn("LMTP has no password; lmtp.networks (192.0.2.0/24) says who may deliver", self.server.output())
+        wire = Wire.connect(self, ("127.0.0.1", self.port))
+        self.assertEqual(wire.rest()[:9], b"554 5.7.1")
+        self.assertIn("greeting-refused", self.server.output())
+
+    def test_off(self) -> None:
+        """Promise: without `listen` there is no LMTP, and keys without it are a mistake that is told."""
+        self.server.configuration["lmtp"] = {"recipients": 5}
+        self.assertIn("lmtp has recipients, which means nothing without listen", self.server.refuses_to_start())
+        del self.server.configuration["lmtp"]
+        self.server.start()
+        self.assertEqual(len(self.server.ready()), 1)
