@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -27,3 +30,23 @@ def need(testcase: TestCase | SynchronousTestCase | None, *programs: str) -> str
     if testcase is not None:
         testcase.skipTest(reason)
     return reason
+
+
+@contextlib.contextmanager
+def caught_stderr() -> Iterator[Callable[[], str]]:
+    """What is written to the descriptor of standard error within C{with}: a function that gives it."""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+
+        def said() -> str:
+            file.seek(0)
+            return file.read().decode()
+
+        text = ""
+        try:
+            yield lambda: text or said()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            text = said()

@@ -23,6 +23,7 @@ from tpops.cred import names, secret_file
 from tpops.mailbox.locations import Maildrops, Store
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.mailbox.mbox import MboxDriver, MboxOptions
+from tpops.mailbox.quota import Quota
 from tpops.policy.limits import Limits
 from tpops.policy.memory import AnyMemory
 from tpops.policy.penalties import Penalties
@@ -96,7 +97,8 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any) -> Maildrops:
     }
     if mail_database.used(config):
         stores["mysql"] = mail_database.driver(config, reactor)
-    return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores)
+    quota = Quota(config.quota.octets, config.quota.messages)
+    return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores, quota)
 
 
 def client_certificates(config: Config) -> ClientCertificates | None:

@@ -24,12 +24,13 @@ from tpops.config.schema import Config
 from tpops.cred import drivers
 from tpops.cred.app_password_store import AppPasswordStore
 from tpops.cred.app_passwords import AppPasswords, LastUses
-from tpops.cred.hashes import Verifier
+from tpops.cred.hashes import RunInThread, Verifier
 from tpops.cred.names import LoginNames
 from tpops.cred.ordered import OrderedChecker
 from tpops.cred.rehash import Rehash
 from tpops.cred.sealing import KeyFile
 from tpops.cred.source import Means
+from tpops.delivery.recipients import Recipients
 from tpops.interfaces import IRenewsHashes
 from tpops.mailbox.locations import Maildrops
 from tpops.model import Account
@@ -45,13 +46,14 @@ class Backend:
     @ivar sources: the accounts sources, in order
     @ivar app_passwords: application passwords, None where there are none
     @ivar checker: all of them behind one checker of twisted.cred
+    @ivar recipients: whose mail it is that comes to an address
     @ivar maildrops: everybody's mail
     @ivar run_in_thread: runs a blocking function in a thread
     """
 
     def __init__(self, config: Config, reactor: Any) -> None:
         self.config = config
-        self.run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+        self.run_in_thread: RunInThread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         passwords, seconds = config.passwords, reactor.seconds
         verifier = Verifier(self.run_in_thread, seconds, passwords.cache_entries, passwords.cache_ttl_seconds)
         self.names = LoginNames(config.names.default_domain, config.names.lowercase, config.names.separators)
@@ -61,6 +63,8 @@ class Backend:
             self._renew_hashes(means)
         self.app_passwords = self._make_app_passwords(verifier)
         self.checker = OrderedChecker(self.sources, self.names, verifier, self.app_passwords)
+        arriving = config.delivery
+        self.recipients = Recipients(self.sources, self.names, arriving.extension_separator, arriving.complete_sources)
         self.maildrops: Maildrops = assembly.maildrops(config, reactor, self.run_in_thread)
 
     def start(self) -> None:

@@ -143,6 +143,25 @@ class IAccounts(Interface):
         """
 
 
+class IAddresses(Interface):
+    """Add-on of an accounts source whose accounts have mail addresses beside their names."""
+
+    async def account_of_address(address: str) -> Account:
+        """
+        The account that a canonical address belongs to, whether it may log in or not.
+
+        @raise UnknownUser: when this source surely does not have it
+        @raise LookupUnavailable: when the source cannot say
+        """
+
+
+class IAddressAdmin(Interface):
+    """Add-on of such a source that can be written.  Blocking: for command lines, not for the reactor."""
+
+    def add_with_address(account: Account, password_hash: str, address: str) -> None:
+        """Add an account with its mail address.  @raise ValueError: when the name or the address is taken"""
+
+
 class IAccountAdmin(Interface):
     """Add-on of an accounts source that can be written.  Blocking: for command lines, not for the reactor."""
 

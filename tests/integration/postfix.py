@@ -31,6 +31,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -102,22 +103,15 @@ postlog unix-dgram n - n - 1 postlogd
 
 #: Runs a console command of tpops as another user, who may not read the Python: all is loaded before.
 _AS_USER = """
-import encodings.idna, importlib, os, pkgutil, sys
-import tpops.cred, tpops.mailbox, tpops.db, tpops.config, tpops.delivery
-from tpops import backend
+import encodings.idna, importlib, os, sys
+import tpops.cred.passwd_file, tpops.cred.mysql_tables, tpops.delivery.deliver
 from twisted.internet import reactor
-for package in (tpops.cred, tpops.mailbox, tpops.db, tpops.config, tpops.delivery):
-    for one in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        try:
-            importlib.import_module(one.name)
-        except ImportError:
-            pass
-uid, gid, module = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+uid, gid, module = int(sys.argv[1]), int(sys.argv[2]), importlib.import_module(sys.argv[3])
 os.setgroups([])
 os.setgid(gid)
 os.setuid(uid)
 sys.argv[:] = sys.argv[3:]
-sys.exit(importlib.import_module(module).main())
+sys.exit(module.main())
 """
 
 
@@ -255,13 +249,12 @@ class Postfix:
     def wait_empty(self) -> None:
         """Try what waits, until nothing does."""
 
-        def empty() -> bool:
-            left = self.queue()
-            if left:
-                self._run("postqueue", "-f")
-            return not left
-
-        wait_until(empty, "the queue is empty")
+        end = time.monotonic() + PATIENCE_SECONDS
+        while self.queue():
+            if time.monotonic() > end:
+                raise AssertionError(f"the queue does not get empty: {self.log()}")
+            self._run("postqueue", "-f")
+            time.sleep(0.3)
 
     def bounces(self) -> list[str]:
         """What has come back to senders."""

@@ -22,7 +22,7 @@ from tpops.admin.context import configuration
 from tpops.admin.rights import RunsAs, runs_as
 from tpops.config.schema import Config
 from tpops.cred import drivers
-from tpops.cred.source import Source
+from tpops.cred.source import AskingSource, Source
 from tpops.errors import ConfigError, LookupUnavailable, MaildropBroken
 from tpops.interfaces import IAccountAdmin
 from tpops.mailbox import locations
@@ -74,6 +74,8 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
         yield from _location_problems(config, source)
     if mail_database.wanted(config):
         yield from mail_database.problems(config)
+    if "delivery" in config.model_fields_set:
+        warnings.extend(_delivery_warnings(config))
     if config.oauth.used:
         yield from _oauth_problems(config, who)
     yield from app_password_check.problems(config, who.may)
@@ -105,6 +107,16 @@ def _location_problems(config: Config, source: Source) -> Iterator[str]:
                 yield f"accounts source {source.name}: {error}"
     if bad > _NAMED_ACCOUNTS:
         yield f"accounts source {source.name}: {bad - _NAMED_ACCOUNTS} more accounts without a usable mail location"
+
+
+def _delivery_warnings(config: Config) -> Iterator[str]:
+    """What makes mail wait."""
+    for source in sources.open_all(config):
+        if isinstance(source, AskingSource) and source.name not in config.delivery.complete_sources:
+            yield (
+                f"delivery: the accounts source {source.name} may know somebody by his password only, so mail for "
+                "addresses that nobody has waits; if it can look everybody up, name it in delivery.complete_sources"
+            )
 
 
 def _oauth_problems(config: Config, who: RunsAs) -> Iterator[str]:

@@ -1,10 +1,10 @@
 """
 The command "tpops": everything an operator does apart from serving, which is "twistd tpops".
 
-Purpose: init, user, mailbox, apppasswd, check, tls and config, on one configuration file: --config, else the
-environment's TPOPS_CONFIG, else ./tpops.toml if it exists, else /etc/tpops/tpops.toml; and pw, which needs no
-configuration.
-Errors: one line each on standard error and exit status 1 (2 for a wrong command line); never a traceback.
+Purpose: init, user, mailbox, apppasswd, check, tls, config, store and pipe, on one configuration file: --config, else
+the environment's TPOPS_CONFIG, else ./tpops.toml if it exists, else /etc/tpops/tpops.toml; and pw, which needs none.
+Errors: one line each on standard error and exit status 1 (2 for a wrong command line; store and pipe have an MTA's);
+never a traceback.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import click
 from tpops.admin.app_passwords import apppasswd
 from tpops.admin.check import check
 from tpops.admin.context import Commands
+from tpops.admin.deliveries import pipe, store
 from tpops.admin.init import init
 from tpops.admin.mailbox import mailbox
 from tpops.admin.passwords import pw
@@ -45,7 +46,7 @@ def tpops(config: str | None) -> None:
     """Administer tpops, a POP3 mail access service.  Serving is "twistd tpops"."""
 
 
-for _command in (init, user, mailbox, apppasswd, pw, check, tls, show):
+for _command in (init, user, mailbox, apppasswd, pw, check, tls, show, store, pipe):
     tpops.add_command(_command)
 
 

@@ -221,3 +221,11 @@ def master_separator(value: str) -> str:
     if value and (len(value) != 1 or not 0x21 <= ord(value) <= 0x7E or value.isalnum() or value in "/.@"):
         raise ValueError('must be one punctuation sign such as "*"')
     return value
+
+
+def extension_separator(value: str) -> str:
+    """Signs that may part an address from its extension."""
+    bad = sorted({sign for sign in value if sign.isalnum() or sign in "@/" or not sign.isprintable() or sign.isspace()})
+    if bad:
+        raise ValueError(f"cannot have {' '.join(bad)}; usual are + and -")
+    return value

@@ -18,6 +18,7 @@ from tpops.config import checks
 from tpops.config.accounts.files import SQLite
 from tpops.config.accounts.union import AnyAccounts
 from tpops.config.app_passwords import AppPasswords
+from tpops.config.delivery import Delivery, Quota
 from tpops.config.listen import Listen
 from tpops.config.lmtp import LMTP
 from tpops.config.mailboxes import Mail, Maildir, Mbox
@@ -274,6 +275,8 @@ class Config(Section):
     mbox: Mbox = Mbox()
     mysql: MySQLMail = MySQLMail()
     lmtp: LMTP = LMTP()
+    quota: Quota = Quota()
+    delivery: Delivery = Delivery()
     log: Log = Log()
 
     @field_validator("listen")
@@ -296,6 +299,15 @@ class Config(Section):
     @classmethod
     def _sources_differ(cls, value: tuple[AnyAccounts, ...]) -> tuple[AnyAccounts, ...]:
         _no_duplicates([source.name for source in value], "names a source twice:")
+        return value
+
+    @field_validator("delivery")
+    @classmethod
+    def _knows_the_sources(cls, value: Delivery, info: ValidationInfo) -> Delivery:
+        sources = [source.name for source in info.data.get("accounts", ())]
+        for name in value.complete_sources:
+            if sources and name not in sources:
+                raise ValueError(f"complete_sources names {name}; there are {', '.join(sources)}")
         return value
 
     @field_validator("masters")

@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
 from zope.interface import implementer
 
-from tpops.cred import schemes
+from tpops.cred import schemes, sql_queries
 from tpops.cred.mysql import MySQLAccounts
 from tpops.cred.source import Means
 from tpops.cred.sql_rows import stored_password
 from tpops.db.mysql import Answer, Client, DatabaseFailed
 from tpops.db.mysql_servers import Line
 from tpops.errors import LookupUnavailable, UnknownUser
-from tpops.interfaces import IAccountAdmin, IRenewsHashes
+from tpops.interfaces import IAccountAdmin, IAddressAdmin, IAddresses, IRenewsHashes
 from tpops.model import Account
 
 _DUPLICATE, _TOO_LONG = 1062, 1406
@@ -96,15 +97,8 @@ class WritableAccounts(MySQLAccounts):
             now,
         ]
         if self._table is _CLASSIC:
-            if account.home:
-                raise LookupUnavailable(f"accounts source {self.name}: TPOPS' table has no home; give a Maildir")
-            values = [account.name, stored, (account.maildrop or "").removeprefix(_LOCATION) or None]
-        try:
-            self._write(self._table.add, values)
-        except DatabaseFailed as error:
-            if error.number == _DUPLICATE:
-                raise ValueError(f"there is already an account {account.name}") from None
-            raise self._failed(error) from None
+            values = self._classic_values(account, password_hash)
+        self._insert(self._table.add, values, account.name)
 
     def set_password(self, name: str, password_hash: str) -> None:
         """See L{IAccountAdmin.set_password}."""
@@ -127,6 +121,20 @@ class WritableAccounts(MySQLAccounts):
         try:
             return [(str(name), bool(enabled)) for name, enabled in self._write(self._table.names, ()).rows]
         except DatabaseFailed as error:
+            raise self._failed(error) from None
+
+    def _classic_values(self, account: Account, password_hash: str) -> list[object]:
+        if account.home:
+            raise LookupUnavailable(f"accounts source {self.name}: TPOPS' table has no home; give a Maildir")
+        maildrop = (account.maildrop or "").removeprefix(_LOCATION) or None
+        return [account.name, self._column(password_hash), maildrop]
+
+    def _insert(self, statement: str, values: Sequence[object], what: str) -> None:
+        try:
+            self._write(statement, values)
+        except DatabaseFailed as error:
+            if error.number == _DUPLICATE:
+                raise ValueError(f"there is already an account {what}") from None
             raise self._failed(error) from None
 
     def _column(self, password_hash: str) -> str:
@@ -179,7 +187,46 @@ class RenewableAccounts(WritableAccounts):
             raise self._failed(error) from None
 
 
+@implementer(IAddresses, IAddressAdmin)
+class ClassicAccounts(WritableAccounts):
+    """TPOPS' table, whose column "mail" has the addresses."""
+
+    async def account_of_address(self, address: str) -> Account:
+        """See L{IAddresses.account_of_address}."""
+        if self._pool is None:
+            raise LookupUnavailable(f"accounts source {self.name} is not started")
+        try:
+            login = await self._pool.run(partial(_login_of, address))
+        except (DatabaseFailed, ValueError) as error:
+            raise LookupUnavailable(f"accounts source {self.name}: {error}") from None
+        if login is None:
+            raise UnknownUser(f"no address in {self.name}")
+        return (await self.find(login, None)).account
+
+    def add_with_address(self, account: Account, password_hash: str, address: str) -> None:
+        """See L{IAddressAdmin.add_with_address}."""
+        statement = "INSERT INTO user (login, passwd, maildir, mail) VALUES (%s, %s, %s, %s)"
+        self._insert(
+            statement, [*self._classic_values(account, password_hash), address], f"{account.name} or {address}"
+        )
+
+
+def _login_of(address: str, client: Client, until: float) -> str | None:
+    """In a thread: whose an address is; None when it is nobody's.  Letters may be large or small, no more."""
+    query = sql_queries.parse("SELECT login, mail FROM user WHERE mail = %s")
+    given = {"user": address, "local_part": "", "domain": "", "serverhost": ""}
+    rows = client.select(query.sql, query.values(given), until).rows
+    found = [_text(login) for login, mail in rows if _text(mail).lower() == address.lower()]
+    if len(found) > 1:
+        raise ValueError("the table has more than one row for this address")
+    return found[0] if found else None
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def open_accounts(name: str, means: Means, **settings: Any) -> MySQLAccounts:
     """The accounts of a database, with a way to change them where their tables are known."""
-    kinds = {"tpops-classic": WritableAccounts, "tpops-v2": RenewableAccounts}
+    kinds = {"tpops-classic": ClassicAccounts, "tpops-v2": RenewableAccounts}
     return kinds.get(settings["preset"], MySQLAccounts)(name, means, **settings)

@@ -64,7 +64,7 @@ class LMTPService:
                 networks=config.networks,
             ),
             deliveries=Deliveries(
-                backend.account,
+                backend.recipients.account,
                 backend.maildrops,
                 Headers(config.return_path, config.delivered_to, config.received),
                 config.deliveries,

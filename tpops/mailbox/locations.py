@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from tpops.errors import MaildropBroken
 from tpops.interfaces import IAppendable, IIncomingMessage, IMaildrop, IMaildropDriver
+from tpops.mailbox.quota import Quota
 from tpops.model import Account, Envelope
 
 #: Parts a login name into local part and domain.
@@ -124,12 +125,14 @@ class Maildrops:
 
     @param templates: the configured location
     @param stores: by kind
+    @param quota: of accounts that have none of their own, and no word that they have none
     """
 
-    def __init__(self, templates: str, split: Split, stores: Mapping[str, Store]) -> None:
+    def __init__(self, templates: str, split: Split, stores: Mapping[str, Store], quota: Quota | None = None) -> None:
         self._templates = templates
         self._split = split
         self._stores = stores
+        self._quota = quota
         self.places = lru_cache(maxsize=4096)(self._places)
 
     def start(self) -> None:
@@ -161,6 +164,13 @@ class Maildrops:
         append_at: AppendAt | None = getattr(self._store(kind, account), "append_at", None)
         if append_at is None:
             raise MaildropBroken(f"{account.name!r} has his mail in a '{kind}:' location, which takes no new mail")
+        if self._quota:
+            octets, messages = account.quota_octets, account.quota_messages
+            account = attrs.evolve(
+                account,
+                quota_octets=self._quota.octets if octets is None else octets,
+                quota_messages=self._quota.messages if messages is None else messages,
+            )
         return await append_at(account, place, message, envelope)
 
     def _store(self, kind: str, account: Account) -> Store:

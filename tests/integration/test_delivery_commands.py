@@ -1,0 +1,387 @@
+"""tpops-pipe, tpops-store and tpops-useradd as processes: exit statuses, and what is in the maildrop then."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration import corpus
+from tests.integration.mysql_case import CLASSIC, READER, DatabaseTests
+from tests.integration.server import PASSWORD, PATIENCE_SECONDS, USER, RunningServer, program, temporary, wait_until
+from tests.integration.test_mysql_presets import V2
+from tests.support import caught_stderr
+from tpops.delivery import pipe, useradd
+
+LETTER = b"Subject: letter\n\ntext\n"
+
+
+def run(
+    server: RunningServer, name: str, *arguments: str | bytes | Path, given: bytes = LETTER, **options: Any
+) -> subprocess.CompletedProcess[bytes]:
+    """Run one of the commands with a server's configuration."""
+    environment = {**os.environ, "TPOPS_CONFIG": str(server.configuration_file)}
+    return subprocess.run(
+        [*program(name.split()[0]).split(), *name.split()[1:], *arguments],
+        input=given,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+        env=environment,
+        **options,
+    )
+
+
+class CommandCase(SynchronousTestCase):
+    """A configuration with joe and ann; no server runs."""
+
+    timeout = 240
+
+    def setUp(self) -> None:
+        self.server = RunningServer(self, users={USER: PASSWORD, "ann": PASSWORD})
+        self.server.write_configuration()
+
+    def delivered(self, *arguments: str | bytes | Path, given: bytes = LETTER, name: str = "tpops-pipe") -> None:
+        """Deliver with success and without a word."""
+        done = run(self.server, name, *arguments, given=given)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))
+
+    def refused(self, status: int, *arguments: str | bytes | Path, name: str = "tpops-pipe", **options: Any) -> str:
+        """Deliver without success; what is said."""
+        done = run(self.server, name, *arguments, **options)
+        said = done.stderr.decode()
+        self.assertEqual((done.returncode, done.stdout), (status, b""), said)
+        self.assertNotIn("Traceback", said)
+        return said
+
+    def mail(self, user: str = USER) -> list[bytes]:
+        """What is stored, the oldest first."""
+        stored = self.server.stored(user)
+        return [stored[name] for name in sorted(stored)]
+
+
+class StatusTests(CommandCase):
+    """The exit statuses of TPOPS."""
+
+    def test_delivered(self) -> None:
+        """Promise: 0, and the octets are those of the message, whatever is in it."""
+        files = []
+        for number, octets in enumerate(corpus.ALL.values()):
+            files.append(self.server.directory / f"message{number}")
+            files[-1].write_bytes(octets)
+        self.delivered(USER, *files, name="tpops-store")
+        self.delivered(USER, given=corpus.ALL["lf"])
+        self.assertEqual(self.mail(), [*corpus.ALL.values(), corpus.ALL["lf"]])
+
+    def test_several_recipients(self) -> None:
+        """Promise: everybody gets it; the failure of one does not stop the others; the worst status counts."""
+        self.delivered(USER, "ann")
+        said = self.refused(67, "nobody", USER, "nobody2", "ann")
+        self.assertEqual(said.splitlines()[0], "5.1.1 nobody: there is no such user here")
+        self.assertEqual(len(said.splitlines()), 2)
+        self.assertEqual((len(self.mail()), len(self.mail("ann"))), (2, 2))
+
+    def test_over_quota(self) -> None:
+        """Promise: 73 when the message does not fit to the octet."""
+        self.server.configuration["quota"] = {"octets": len(LETTER) * 2 - 1, "messages": 5}
+        self.server.write_configuration()
+        self.delivered(USER)
+        self.assertEqual(self.refused(73, "nobody", USER).splitlines()[0], "5.2.2 joe: the mailbox is full")
+        self.assertEqual(self.mail(), [LETTER])
+        self.delivered("ann")
+
+    def test_configuration_errors(self) -> None:
+        """Promise: 75 for whatever is wrong with the configuration."""
+        path = self.server.configuration_file
+        whole = path.read_text()
+        for text in ("this is no TOML", "[nonsense]\nx = 1\n", whole.replace("passwd_file", "nothing")):
+            path.write_text(text)
+            self.assertTrue(self.at_once("-c", str(path), USER).startswith("4.3.0 tpops-pipe: ConfigError: "))
+        path.unlink()
+        self.assertIn("no such configuration file", self.refused(75, USER))
+        self.assertIn("no such configuration file", self.at_once("-c", "/nowhere", USER))
+        self.assertEqual(self.mail(), [])
+
+    def at_once(self, *arguments: str) -> str:
+        """What is said where it does not come to a delivery."""
+        with caught_stderr() as said:
+            self.assertEqual(pipe.command(arguments), 75)
+        return said()
+
+    def test_lost_accounts(self) -> None:
+        """Promise: 75 when a source cannot say, for known and unknown names alike."""
+        (self.server.directory / "users").rename(self.server.directory / "away")
+        said = self.refused(75, USER, "nobody").splitlines()
+        self.assertEqual([line[:11] for line in said], ["4.3.0 joe: ", "4.3.0 nobod"])
+
+    def test_sources_that_judge_passwords(self) -> None:
+        """Promise: 75 for an address that a program may know by its password, 67 where it is said that it may not."""
+        judge = {"driver": "strcred", "name": "judge", "checker": f"file:{self.server.directory / 'users'}"}
+        self.server.configuration["accounts"].append(judge)
+        self.server.write_configuration()
+        self.delivered(USER)
+        self.assertIn("judge may know somebody by his password only", self.refused(75, "nobody"))
+        self.server.configuration["delivery"] = {"extension_separator": "+"}
+        self.server.write_configuration()
+        (self.server.directory / "users").chmod(0o600)
+        check = run(self.server, "tpops check")
+        self.assertEqual(check.returncode, 0, check.stderr)
+        self.assertIn(b"warning: delivery: the accounts source judge may know", check.stdout)
+        self.server.configuration["delivery"] = {"complete_sources": ["judge"]}
+        self.server.write_configuration()
+        self.refused(67, "nobody")
+        self.server.configuration["delivery"] = {"complete_sources": ["jugde"]}
+        self.server.write_configuration()
+        said = self.at_once("-c", str(self.server.configuration_file), "nobody")
+        self.assertIn("complete_sources names jugde; there are passwd_file, judge", said)
+
+    def test_full_disk(self) -> None:
+        """Promise: 75 when the disk is full, and nothing is left; also when there is no room to keep the message."""
+        limit = 100_000
+
+        def small_files() -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        for octets in (200_000, 3_000_000):
+            said = self.refused(75, USER, given=b"x" * octets, preexec_fn=small_files)
+            self.assertIn("File too large", said)
+        self.assertEqual(self.mail(), [])
+        self.assertEqual(os.listdir(self.server.maildir(part="tmp")), [])
+
+    def test_missing_maildir(self) -> None:
+        """Promise: 75 and what to do, or the Maildir is made."""
+        with open(self.server.directory / "users", "a") as users:
+            users.write(f"new:{{PLAIN}}x::::{self.server.directory}/new:\n")
+        self.assertIn("maildir.create", self.refused(75, "new"))
+        self.server.configuration["maildir"] = {"create": True}
+        self.server.write_configuration()
+        self.delivered("new")
+        self.assertEqual(len(self.server.stored("new")), 1)
+
+    def test_tpops_pipe_and_store(self) -> None:
+        """Promise: "tpops pipe" and "tpops store" do the same with the same statuses."""
+        self.delivered(USER, name="tpops store")
+        self.refused(64, "-x", USER, name="tpops store")
+        self.refused(67, "--", "-nobody", USER, name="tpops pipe")
+        done = run(self.server, "tpops pipe", "--help")
+        self.assertIn(b"Deliver the message on standard input", done.stdout)
+        done = run(self.server, "tpops -c /nowhere pipe", USER)
+        self.assertEqual(done.returncode, 75)
+        self.assertEqual(len(self.mail()), 2)
+
+    def test_killed(self) -> None:
+        """Promise: kill -9 and TERM at any moment leave the message whole or not at all, and TERM says "again"."""
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            environment = {**os.environ, "TPOPS_CONFIG": str(self.server.configuration_file)}
+            process = subprocess.Popen(
+                [program("tpops-pipe"), USER], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            )
+            assert process.stdin is not None
+            assert process.stderr is not None
+            process.stdin.write(b"Subject: half\n\n" + b"x" * 2_000_000)
+            process.stdin.flush()
+            fds = Path(f"/proc/{process.pid}/fd")
+            wait_until(lambda fds=fds: any("(deleted)" in os.readlink(one) for one in fds.iterdir()), "it is kept")
+            process.send_signal(number)
+            process.stdin.close()
+            status = process.wait(PATIENCE_SECONDS)
+            process.stderr.close()
+            self.assertIn(status, (-signal.SIGKILL,) if number == signal.SIGKILL else (75, -signal.SIGTERM))
+            self.assertLessEqual({len(one) for one in self.mail()}, {2_000_015})
+
+
+class MessageTests(CommandCase):
+    """What is done to messages."""
+
+    def test_store(self) -> None:
+        """Promise: each file is a message, "-" is standard input; what cannot be read does not stop the others."""
+        one, two = self.server.directory / "one", self.server.directory / "two"
+        one.write_bytes(b"Subject: one\n\n")
+        two.write_bytes(b"From ann@example.org Tue Nov 24 07:00:00 2026\nSubject: two\n\n")
+        self.delivered(USER, one, "-", two, name="tpops-store")
+        self.assertEqual(self.mail(), [b"Subject: one\n\n", LETTER, b"Subject: two\n\n"])
+        said = self.refused(75, USER, self.server.directory / "three", one, name="tpops-store")
+        self.assertIn("No such file or directory", said)
+        self.assertEqual(len(self.mail()), 4)
+
+    def test_separator_goes(self) -> None:
+        """Promise: the "From " line that Postfix' flag F makes is not part of the message."""
+        self.delivered(USER, given=b"From ann@example.org  Tue Nov 24 07:00:00 2026\n" + LETTER)
+        self.assertEqual(self.mail(), [LETTER])
+
+    def test_fields(self) -> None:
+        """RFC 5321 §4.4: Return-Path is the sender's and the only one; Delivered-To is each recipient's."""
+        self.server.configuration["delivery"] = {"return_path": True, "delivered_to": True}
+        self.server.write_configuration()
+        before = b"Return-Path: <old@example.org>\n" + LETTER
+        self.delivered("-f", "bob@example.org", USER, "ann", given=before)
+        expected = b"Return-Path: <bob@example.org>\nDelivered-To: %s\n" + LETTER
+        self.assertEqual(self.mail(), [expected % b"joe"])
+        self.assertEqual(self.mail("ann"), [expected % b"ann"])
+        self.delivered("-f", "", USER, given=before)
+        self.assertEqual(self.mail()[1], b"Return-Path: <>\nDelivered-To: joe\n" + LETTER)
+        self.delivered(USER, given=b"From x@y Tue Nov 24 07:00:00 2026\n" + before)
+        self.assertEqual(self.mail()[2], b"Return-Path: <x@y>\nDelivered-To: joe\n" + LETTER)
+        # Who does not know the sender leaves what the MTA has written.
+        self.delivered(USER, given=before)
+        self.assertEqual(self.mail()[3], b"Delivered-To: joe\n" + before)
+
+    def test_addresses(self) -> None:
+        """Promise: letters large or small, extensions, UTF-8; other octets are nobody's."""
+        self.server.configuration["delivery"] = {"extension_separator": "+"}
+        self.server.configuration["names"] = {"default_domain": "example.org"}
+        self.server.write_configuration()
+        for name in ("joe", "jürgen"):
+            with open(self.server.directory / "users", "a") as users:
+                users.write(f"{name}@example.org:{{PLAIN}}x::::{self.server.directory / USER}:\n")
+        self.delivered("JOE@example.org", "joe", "joe+a+b@example.org", "Jürgen@example.org", "jürgen".encode())
+        self.assertEqual(len(self.mail()), 5)
+        said = self.refused(67, b"j\xfcrgen@example.org", "../joe@example.org")
+        self.assertEqual(said.count("5.1.1"), 2)
+        for environment in ({"LC_ALL": "C"}, {}):
+            command = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
+            command += [program("tpops-pipe"), "-c", str(self.server.configuration_file), "jürgen@example.org"]
+            done = subprocess.run(command, input=LETTER, timeout=PATIENCE_SECONDS, check=False)
+            self.assertEqual(done.returncode, 0)
+
+    def test_not_twice(self) -> None:
+        """Promise: when one recipient must be tried again, the others get the message once."""
+        self.server.maildir("ann", "new").rename(self.server.directory / "away")
+        for _ in range(2):
+            self.refused(75, USER, "nobody", "ann")
+        (self.server.directory / "away").rename(self.server.maildir("ann", "new"))
+        self.refused(67, USER, "nobody", "ann")
+        self.assertEqual((self.mail(), self.mail("ann")), ([LETTER], [LETTER]))
+        self.assertEqual(os.listdir(self.server.directory / "deliveries"), [])
+        # It is all over: the same message once more is another one.
+        self.delivered(USER, "ann")
+        self.assertEqual(len(self.mail()), 2)
+
+    def test_sessions_see_it(self) -> None:
+        """Promise: mail that arrives during a session is there in the next one, and the session keeps its own."""
+        self.server.start()
+        client = self.server.poplib()
+        self.delivered(USER)
+        self.assertEqual(client.stat()[0], 0)
+        client.quit()
+        client = self.server.poplib()
+        self.assertEqual(b"\n".join(client.retr(1)[1]) + b"\n", LETTER)
+        client.dele(1)
+        self.delivered(USER, given=corpus.ALL["lf"])
+        client.quit()
+        self.assertEqual(self.mail(), [corpus.ALL["lf"]])
+
+
+class UserAddTests(CommandCase):
+    """tpops-useradd on the embedded database."""
+
+    def setUp(self) -> None:
+        self.home = temporary(self)
+        done = subprocess.run([program("tpops"), "init", str(self.home)], capture_output=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.server = RunningServer(self, self.home, users={})
+        self.server.configuration["accounts"] = [{"driver": "sqlite", "path": "accounts.sqlite"}]
+        self.server.configuration["names"] = {"default_domain": "example.org"}
+        self.server.configuration["maildir"] = {"create": True}
+        self.server.configuration["mail"] = {"location": f"maildir:{self.home}/mail/$(user)"}
+        self.server.write_configuration()
+
+    def test_add(self) -> None:
+        """Promise: 0, the account logs in, and mail for the address is there."""
+        for words, given in (
+            (("joe", "secret", "joe@example.org"), b""),
+            (("ann@example.org", "-", "ann", "elsewhere/ann"), b"secret\n"),
+        ):
+            done = run(self.server, "tpops-useradd", *words, given=given, cwd=self.home)
+            self.assertEqual((done.returncode, done.stdout), (0, b""), done.stderr)
+            self.delivered(words[2])
+        self.assertEqual(len(os.listdir(self.home / "elsewhere/ann/new")), 1)
+        self.server.start()
+        for name in ("joe", "ann"):
+            self.assertEqual(self.server.poplib(name, "secret").stat()[0], 1)
+
+    def test_refused(self) -> None:
+        """Promise: 1 for everything else, and why."""
+        given = str(self.server.configuration_file)
+        for words, why in (
+            ((), "usage: tpops-useradd"),
+            (("joe", "x"), "needs 3 or 4 words"),
+            (("-z", "joe", "x", "joe"), "no option -z"),
+            (("joe", "", "joe"), "password is empty"),
+            (("joe", "x", "other@example.org"), "the address is the name"),
+            (("../joe", "x", "../joe"), "cannot be a login name"),
+            (("--source", "none", "joe", "x", "joe"), "no writable accounts source"),
+            (("--scheme", "none", "joe", "x", "joe"), "none"),
+            (("-c", "/nowhere", "joe", "x", "joe"), "no such configuration file"),
+        ):
+            with caught_stderr() as said:
+                self.assertEqual(useradd.command(["-c", given, *words]), 1)
+            self.assertIn(why, said())
+        self.assertEqual(run(self.server, "tpops-useradd", "joe", "x", "joe").returncode, 0)
+        done = run(self.server, "tpops-useradd", "joe", "x", "joe")
+        self.assertEqual((done.returncode, b"already an account" in done.stderr), (1, True))
+
+
+class DatabaseDeliveryTests(DatabaseTests):
+    """Accounts in MySQL, mail in Maildirs."""
+
+    def prepare(self, **source: Any) -> RunningServer:
+        """A configuration on the test's database."""
+        self.mariadb.run(f"GRANT ALL ON {self.schema}.* TO {READER}")
+        server = RunningServer(self, users={}, maildir={"create": True})
+        server.configuration["accounts"] = [self.source(name="db", **source)]
+        server.configuration["mail"] = {"location": f"maildir:{self.directory}/$(user)"}
+        server.write_configuration()
+        return server
+
+    def status(self, server: RunningServer, name: str, *words: str) -> tuple[int, str]:
+        """Exit status and what is said."""
+        done = run(server, name, *words)
+        return done.returncode, done.stderr.decode()
+
+    def count(self, name: str) -> int:
+        """Messages in a Maildir."""
+        return len(os.listdir(self.directory / name / "new"))
+
+    def test_classic(self) -> None:
+        """Promise: TPOPS' table: mail goes by the column "mail" and no other, the password is stored as it is."""
+        self.run_sql(CLASSIC)
+        server = self.prepare(preset="tpops-classic")
+        words = ("joe", "secret", "Joe.Miller@example.org", f"{self.directory}/joe")
+        self.assertEqual(self.status(server, "tpops-useradd", *words)[0], 0)
+        self.assertEqual(self.run_sql("SELECT login, passwd, mail FROM user"), [("joe", "secret", words[2].lower())])
+        self.assertEqual(self.status(server, "tpops-pipe", "joe.miller@EXAMPLE.org"), (0, ""))
+        self.assertEqual(self.count("joe"), 1)
+        # What the database takes for the same is not.
+        self.insert("user", login="jurgen", passwd="x", mail="jurgen@example.org", maildir=f"{self.directory}/jurgen")
+        status, said = self.status(server, "tpops-pipe", "joe", "other@example.org", "jürgen@example.org")
+        self.assertEqual((status, said.count("5.1.1")), (67, 3))
+        for again in (("joe", "x", "new@example.org"), ("new", "x", words[2])):
+            status, said = self.status(server, "tpops-useradd", *again)
+            self.assertEqual((status, "already an account" in said), (1, True))
+
+    def test_v2(self) -> None:
+        """Promise: schema v2: the address is the name."""
+        self.mariadb.script(V2, self.schema)
+        server = self.prepare(preset="tpops-v2")
+        self.assertEqual(self.status(server, "tpops-useradd", "joe@example.org", "secret", "joe@example.org")[0], 0)
+        self.run_sql("UPDATE tpops_user SET enabled = 0")
+        self.assertEqual(self.status(server, "tpops-pipe", "JOE@example.org"), (0, ""))
+        self.assertEqual(self.count("joe@example.org"), 1)
+        self.assertEqual(self.status(server, "tpops-pipe", "ann@example.org")[0], 67)
+
+    def test_lost_database(self) -> None:
+        """Promise: 75 when the database or its table is not there, never 67."""
+        server = self.prepare(preset="tpops-classic")
+        status, said = self.status(server, "tpops-pipe", "joe@example.org")
+        self.assertEqual((status, said.startswith("4.3.0 joe@example.org: accounts source db")), (75, True))
+        server.configuration["accounts"][0]["servers"] = ["unix:/nowhere"]
+        server.write_configuration()
+        self.assertEqual(self.status(server, "tpops-pipe", "joe@example.org")[0], 75)
+        self.assertEqual(self.status(server, "tpops-useradd", "joe", "x", "joe@example.org")[0], 1)
