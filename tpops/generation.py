@@ -36,6 +36,7 @@ from tpops.events.json_log import JSONLog
 from tpops.events.log_file import LogFile
 from tpops.events.process_log import ProcessLog
 from tpops.policy.memory import AnyMemory
+from tpops.postfix.service import RelayService
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
 from tpops.protocol.sasl import CramMD5, LoginExchange, Mechanisms, Plain
@@ -78,7 +79,10 @@ class Generation:
         self._memory = memory
         self._reactor = reactor
         self._backend = Backend(config, reactor)
-        self._bus = EventBus((), time.time, reactor)
+        self._bus = EventBus((), time.time, reactor, config.pop_before_smtp.ok_wait_seconds)
+        self._relay = (
+            RelayService(config, reactor, self._backend.run_in_thread) if config.pop_before_smtp.store else None
+        )
         self._logs: list[LogFile] = []
         self._keyring: Keyring | None = None
         # Keys are often for root alone, whose rights have been given up.
@@ -97,6 +101,8 @@ class Generation:
                 factory.balancers = [ipaddress.ip_network(network) for network in one.proxy_networks]
             yield Listener(one.address, one.port, one.backlog, int(one.mode, 8)), factory
         yield from self._lmtp.listeners()
+        if self._relay is not None:
+            yield from self._relay.listeners()
 
     def start(self) -> None:
         """
@@ -113,6 +119,9 @@ class Generation:
         @raise ConfigError: when something cannot be used as it is configured
         """
         self._open_logs()
+        if self._relay is not None:
+            self._relay.start()
+            self._bus.add(self._relay.sink)
         self._offer_proofs()
         self._lmtp.start()
 
@@ -157,6 +166,8 @@ class Generation:
         if self._oauth is not None:
             self._oauth.stop()
         self._lmtp.stop()
+        if self._relay is not None:
+            await self._relay.stop()
         await self._backend.stop()
         self._bus.close()
         for log in self._logs:

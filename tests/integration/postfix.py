@@ -104,8 +104,9 @@ postlog unix-dgram n - n - 1 postlogd
 #: Runs a console command of tpops as another user, who may not read the Python: all is loaded before.
 _AS_USER = """
 import encodings.idna, importlib, os, sys
-import tpops.cred.passwd_file, tpops.cred.mysql_tables, tpops.delivery.deliver
+import tpops.cred.passwd_file, tpops.cred.mysql_tables, tpops.delivery.deliver, tpops.db.sqlite
 from twisted.internet import reactor
+tpops.db.sqlite.latest_version("pbs")
 uid, gid, module = int(sys.argv[1]), int(sys.argv[2]), importlib.import_module(sys.argv[3])
 os.setgroups([])
 os.setgid(gid)

@@ -198,7 +198,7 @@ class RunningServer:
         while True:
             ended = self.process.poll() is not None
             ready = self.ready()
-            if len(ready) == len(listening) + len(self.configuration.get("lmtp", {}).get("listen", ())):
+            if len(ready) == len(listening) + self._services():
                 break
             if ended:
                 raise AssertionError(f"the server has ended: {self.output()}")
@@ -208,6 +208,12 @@ class RunningServer:
             if port:
                 listen["port"] = int(port[1])
         self.port = self.configuration["listen"][0].get("port", 0)
+
+    def _services(self) -> int:
+        """How many sockets there are for other programs than POP3 clients."""
+        asked = self.configuration.get("pop_before_smtp", {})
+        lmtp: int = len(self.configuration.get("lmtp", {}).get("listen", ()))
+        return lmtp + sum(len(asked.get(one, ())) for one in ("policy", "socketmap", "tcp_table"))
 
     def ready(self) -> list[str]:
         """The addresses that the server says it listens on."""

@@ -25,6 +25,7 @@ from tpops.config.mailboxes import Mail, Maildir, Mbox
 from tpops.config.masters import Masters
 from tpops.config.mysql import MySQLMail
 from tpops.config.oauth import OAuth
+from tpops.config.pbs import PopBeforeSMTP
 from tpops.config.section import Network, PathText, Section, key
 from tpops.config.server import STATE_DIRECTORY, Server
 
@@ -277,6 +278,7 @@ class Config(Section):
     lmtp: LMTP = LMTP()
     quota: Quota = Quota()
     delivery: Delivery = Delivery()
+    pop_before_smtp: PopBeforeSMTP = PopBeforeSMTP()
     log: Log = Log()
 
     @field_validator("listen")

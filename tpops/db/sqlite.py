@@ -10,6 +10,7 @@ Errors: sqlite3.Error, and L{WrongVersion} (one too) when a newer tpops made the
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import re
@@ -25,7 +26,16 @@ class WrongVersion(sqlite3.DatabaseError):
 
 
 def latest_version(family: str, schema: pathlib.Path = SCHEMA_DIRECTORY) -> int:
-    """The newest version that the schema files lead to."""
+    """The newest version that the schema files lead to; our own files are looked at once."""
+    return _own_latest(family) if schema is SCHEMA_DIRECTORY else _latest(family, schema)
+
+
+@functools.cache
+def _own_latest(family: str) -> int:
+    return _latest(family, SCHEMA_DIRECTORY)
+
+
+def _latest(family: str, schema: pathlib.Path) -> int:
     upgrade = re.compile(re.escape(family) + r"-\d+-to-(\d+)\.sql")
     found = [int(match[1]) for path in schema.iterdir() if (match := upgrade.fullmatch(path.name))]
     return max(found, default=1)
@@ -44,16 +54,23 @@ def create(path: str, family: str, schema: pathlib.Path = SCHEMA_DIRECTORY) -> N
 
 
 def connect(
-    path: str, family: str, timeout_seconds: float = 5.0, schema: pathlib.Path = SCHEMA_DIRECTORY
+    path: str,
+    family: str,
+    timeout_seconds: float = 5.0,
+    schema: pathlib.Path = SCHEMA_DIRECTORY,
+    any_thread: bool = False,
 ) -> sqlite3.Connection:
     """
     Open a database that is there, upgrading it if an older tpops made it.
 
     @param timeout_seconds: how long to wait for another writer
+    @param any_thread: whether several threads use it, one after the other
     @raise sqlite3.Error: when it is missing, damaged, busy, or from a newer tpops
     """
     uri = f"file:{urllib.parse.quote(os.path.abspath(path))}?mode=rw"
-    connection = sqlite3.connect(uri, uri=True, timeout=timeout_seconds, isolation_level=None)
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=timeout_seconds, isolation_level=None, check_same_thread=not any_thread
+    )
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

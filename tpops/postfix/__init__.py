@@ -1,0 +1,1 @@
+"""What Postfix and other mail transfer agents ask: may this client relay?"""
