@@ -80,9 +80,7 @@ class Generation:
         self._reactor = reactor
         self._backend = Backend(config, reactor)
         self._bus = EventBus((), time.time, reactor, config.pop_before_smtp.ok_wait_seconds)
-        self._relay = (
-            RelayService(config, reactor, self._backend.run_in_thread) if config.pop_before_smtp.store else None
-        )
+        self._relay = RelayService(config, reactor) if config.pop_before_smtp.store else None
         self._logs: list[LogFile] = []
         self._keyring: Keyring | None = None
         # Keys are often for root alone, whose rights have been given up.

@@ -2,7 +2,8 @@
 The command "tpops": everything an operator does apart from serving, which is "twistd tpops".
 
 Purpose: init, user, mailbox, apppasswd, pbs, check, tls, config, store and pipe, on one configuration file: --config,
-else the environment's TPOPS_CONFIG, else ./tpops.toml if it exists, else /etc/tpops/tpops.toml; and pw, which needs none.
+else the environment's TPOPS_CONFIG, else ./tpops.toml if it exists, else /etc/tpops/tpops.toml; and pw, which needs
+none.
 Errors: one line each on standard error and exit status 1 (2 for a wrong command line; store and pipe have an MTA's);
 never a traceback.
 """

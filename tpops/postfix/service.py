@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import grp
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -44,11 +46,11 @@ class RelayService:
     @ivar sink: what the event bus tells
     """
 
-    def __init__(self, config: Config, reactor: Any, run_in_thread: Callable[..., Deferred[Any]]) -> None:
+    def __init__(self, config: Config, reactor: Any) -> None:
         self._settings = config.pop_before_smtp
-        self._run_in_thread = run_in_thread
+        self._run_in_thread: Callable[..., Deferred[Any]] = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         self._store = stores.store(config)
-        self.sink = PopBeforeSMTP(self._store, run_in_thread, self._settings.ipv6_prefix)
+        self.sink = PopBeforeSMTP(self._store, self._run_in_thread, self._settings.ipv6_prefix)
         by_address = self._settings.match == "address"
         self._relaying = Relaying(self._store, by_address, self._settings.ipv6_prefix, reactor.seconds)
         self._factories: list[AnsweringFactory[Any]] = []
