@@ -1,9 +1,8 @@
 """
 The command "tpops": everything an operator does apart from serving, which is "twistd tpops".
 
-Purpose: init, user, mailbox, apppasswd, pbs, check, tls, config, store and pipe, on one configuration file: --config,
-else the environment's TPOPS_CONFIG, else ./tpops.toml if it exists, else /etc/tpops/tpops.toml; and pw, which needs
-none.
+Purpose: everything works on one configuration file: --config, else the environment's TPOPS_CONFIG, else ./tpops.toml if
+it exists, else /etc/tpops/tpops.toml; pw and doctor need none.
 Errors: one line each on standard error and exit status 1 (2 for a wrong command line; store and pipe have an MTA's);
 never a traceback.
 """
@@ -19,6 +18,7 @@ from tpops.admin.app_passwords import apppasswd
 from tpops.admin.check import check
 from tpops.admin.context import Commands
 from tpops.admin.deliveries import pipe, store
+from tpops.admin.doctor.command import doctor
 from tpops.admin.init import init
 from tpops.admin.mailbox import mailbox
 from tpops.admin.passwords import pw
@@ -48,7 +48,20 @@ def tpops(config: str | None) -> None:
     """Administer tpops, a POP3 mail access service.  Serving is "twistd tpops"."""
 
 
-for _command in (init, user, mailbox, apppasswd, pbs, pw, check, tls, show, store, pipe):
+for _command in (
+    init,
+    user,
+    mailbox,
+    apppasswd,
+    pbs,
+    pw,
+    check,
+    tls,
+    doctor,
+    show,
+    store,
+    pipe,
+):
     tpops.add_command(_command)
 
 

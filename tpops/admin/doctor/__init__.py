@@ -1,0 +1,1 @@
+"""What "tpops doctor" does: looks at any POP3 server as mail programs see it."""
