@@ -6,7 +6,7 @@ within functions and under C{TYPE_CHECKING} count as well, and so does C{importl
 constant name.
 
     core    model, errors, interfaces, coroutines, credentials, protocol, mailbox.view    imports core; protocol is pure
-    parts   mailbox, cred, policy, events, config, db            import core, themselves and db
+    parts   mailbox, cred, policy, events, config, db, upstream      import core, themselves, db and upstream
     server                                                       imports core and itself
     roots   service, generation, assembly, backend, tap, process, delivery, admin, postfix   import anything, reactor
 
@@ -33,7 +33,9 @@ CORE_MODULES = frozenset(
         "tpops.mailbox.view",
     )
 )
-PARTS = frozenset(("mailbox", "cred", "policy", "events", "config", "db"))
+PARTS = frozenset(("mailbox", "cred", "policy", "events", "config", "db", "upstream"))
+#: Parts that the others build on.
+BELOW = ("db", "upstream")
 ROOTS = frozenset(
     (
         "service",
@@ -182,5 +184,5 @@ def _allowed(layer: str, imported: str) -> bool:
     if other in ("core", "protocol"):
         return True
     if layer in PARTS:
-        return other in (layer, "db")
+        return other == layer or (other in BELOW and layer not in BELOW)
     return layer == "server" and other == "server"

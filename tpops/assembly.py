@@ -20,15 +20,19 @@ from twisted.logger import Logger
 from tpops import mail_database
 from tpops.config.schema import Config
 from tpops.cred import names, secret_file
+from tpops.cred.password_file import read_secret
 from tpops.mailbox.locations import Maildrops, Store
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.mailbox.mbox import MboxDriver, MboxOptions
+from tpops.mailbox.proxy import Lookup, ProxyStore
 from tpops.mailbox.quota import Quota
 from tpops.policy.limits import Limits
 from tpops.policy.memory import AnyMemory
 from tpops.policy.penalties import Penalties
 from tpops.server.client_certificates import ClientCertificates
 from tpops.server.options import ServerOptions
+from tpops.upstream import tls
+from tpops.upstream.servers import Settings, Upstream
 
 _log = Logger()
 
@@ -65,8 +69,39 @@ def limiter(config: Config, memory: AnyMemory, seconds: Callable[[], float]) -> 
     )
 
 
-def maildrops(config: Config, reactor: Any, run_in_thread: Any) -> Maildrops:
-    """Where the mail of all accounts is."""
+def upstream(config: Config, reactor: Any) -> Upstream:
+    """
+    The POP3 servers behind this one.
+
+    @raise ConfigError: when a file of [proxy] cannot be used
+    """
+    proxy = config.proxy
+    verified = proxy.tls != "off" and proxy.tls_verify
+    password = proxy.password or (
+        read_secret(proxy.password_file, "proxy.password_file") if proxy.password_file else ""
+    )
+    settings = Settings(
+        proxy.server,
+        proxy.tls,
+        tls.contexts(proxy.tls_ca, verified),
+        user=proxy.user,
+        password=password.encode() if password else None,
+        way=proxy.login,
+        connect_timeout_seconds=proxy.connect_timeout_seconds,
+        timeout_seconds=proxy.timeout_seconds,
+        keepalive_seconds=proxy.keepalive_seconds,
+        connections=proxy.connections,
+    )
+    return Upstream(settings, lambda name: names.split(name, config.names.separators), reactor)
+
+
+def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream, lookup: Lookup) -> Maildrops:
+    """
+    Where the mail of all accounts is.
+
+    @param others: the POP3 servers behind this one
+    @param lookup: finds what an account has there
+    """
     maildir, mbox = config.maildir, config.mbox
 
     def sleep(seconds: float) -> Deferred[None]:
@@ -94,6 +129,7 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any) -> Maildrops:
     stores: dict[str, Store] = {
         "maildir": MaildirDriver(maildirs, run_in_thread, sleep, reactor.seconds),
         "mbox": MboxDriver(spools, run_in_thread, sleep, reactor.seconds),
+        "proxy": ProxyStore(config.proxy.unique_ids == "headers", others, lookup),
     }
     if mail_database.used(config):
         stores["mysql"] = mail_database.driver(config, reactor)

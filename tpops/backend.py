@@ -47,6 +47,7 @@ class Backend:
     @ivar app_passwords: application passwords, None where there are none
     @ivar checker: all of them behind one checker of twisted.cred
     @ivar recipients: whose mail it is that comes to an address
+    @ivar upstream: the POP3 servers that have mail of ours
     @ivar maildrops: everybody's mail
     @ivar run_in_thread: runs a blocking function in a thread
     """
@@ -57,7 +58,9 @@ class Backend:
         passwords, seconds = config.passwords, reactor.seconds
         verifier = Verifier(self.run_in_thread, seconds, passwords.cache_entries, passwords.cache_ttl_seconds)
         self.names = LoginNames(config.names.default_domain, config.names.lowercase, config.names.separators)
-        means = Means(verifier, self.run_in_thread, seconds, reactor, self.names.split, config.server.hostname)
+        self.upstream = assembly.upstream(config, reactor)
+        hostname = config.server.hostname
+        means = Means(verifier, self.run_in_thread, seconds, reactor, self.names.split, hostname, self.upstream)
         self.sources = [drivers.make(one.driver, one.name, one.settings(), means) for one in config.accounts]
         if passwords.rehash:
             self._renew_hashes(means)
@@ -65,7 +68,9 @@ class Backend:
         self.checker = OrderedChecker(self.sources, self.names, verifier, self.app_passwords)
         arriving = config.delivery
         self.recipients = Recipients(self.sources, self.names, arriving.extension_separator, arriving.complete_sources)
-        self.maildrops: Maildrops = assembly.maildrops(config, reactor, self.run_in_thread)
+        self.maildrops: Maildrops = assembly.maildrops(
+            config, reactor, self.run_in_thread, self.upstream, self.checker.elsewhere
+        )
 
     def start(self) -> None:
         """
@@ -86,6 +91,7 @@ class Backend:
                 await stopped
         if self.app_passwords is not None:
             await self.app_passwords.stop()
+        self.upstream.stop()
 
     async def account(self, name: str) -> Account:
         """

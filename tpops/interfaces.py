@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Collection, Iterator, Sequence
 
 from zope.interface import Attribute, Interface
 
-from tpops.model import Account, Envelope, Event, Peer, Session
+from tpops.model import Account, Caller, Elsewhere, Envelope, Event, Peer, Session
 
 
 class ISnapshot(Interface):
@@ -89,6 +89,24 @@ class INotesRetrieval(Interface):
         """At UPDATE: these messages were retrieved and stay.  Failures are logged, never raised."""
 
 
+class IOpensTop(Interface):
+    """Add-on of an IMaildrop for which the beginning of a message is cheaper than all of it."""
+
+    async def open_top(number: int, lines: int) -> IStoredMessage:
+        """
+        Open a message of which only the header and that many lines of the body are wanted; there may be more.
+
+        @raise StorageError: as L{IMaildrop.open}
+        """
+
+
+class IToldOfUpdate(Interface):
+    """Add-on of an IMaildrop that must know of a QUIT that removes nothing."""
+
+    async def update() -> None:
+        """UPDATE with no message to remove, instead of L{IMaildrop.remove}.  Failures are logged, never raised."""
+
+
 class IMaildropDriver(Interface):
     """Opens maildrops of one kind."""
 
@@ -101,6 +119,18 @@ class IMaildropDriver(Interface):
         @raise MaildropBusy: when another session holds the lock
         @raise StorageUnavailable: when the storage cannot be reached
         @raise MaildropBroken: when an administrator is needed
+        """
+
+
+class IOpensForCaller(Interface):
+    """Add-on of an IMaildropDriver that can use what a login brings along."""
+
+    async def open_for(account: Account, caller: Caller) -> IMaildrop:
+        """
+        The same as L{IMaildropDriver.open_maildrop}.
+
+        @raise BadCredentials: when the server that has the mail refuses the caller's password
+        @raise TooSoon: when that server wants more time between logins
         """
 
 
@@ -160,6 +190,17 @@ class IAddressAdmin(Interface):
 
     def add_with_address(account: Account, password_hash: str, address: str) -> None:
         """Add an account with its mail address.  @raise ValueError: when the name or the address is taken"""
+
+
+class IKnowsElsewhere(Interface):
+    """Add-on of an accounts source that knows passwords for other servers."""
+
+    async def elsewhere(name: str) -> Elsewhere | None:
+        """
+        What a canonical name has at the server with its mail, None for nothing.
+
+        @raise LoginError: as L{IAccounts.account}
+        """
 
 
 class IAccountAdmin(Interface):

@@ -9,6 +9,8 @@ them to a log escapes them.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import attrs
 
 
@@ -29,6 +31,69 @@ class Peer:
     local_host: str = ""
     local_port: int = 0
     session: str = ""
+
+
+class Closes(Protocol):
+    """Something that is closed when nobody has a use for it."""
+
+    def close(self) -> None:
+        """Let go of it; does not wait."""
+
+
+@attrs.frozen(slots=True, eq=False)
+class Caller(Peer):
+    """
+    The far end of a connection during one login: the C{mind} then, and what the credentials name as their peer.
+
+    It carries what maildrops on other servers need, from the login to the driver and no further: it is emptied when the
+    login is over, however that ends.
+
+    @ivar brought: what was opened on the way and may be of use for the maildrop, by a key that both sides know; who
+        takes it out closes it
+    """
+
+    brought: dict[object, Closes] = attrs.field(factory=dict, repr=False)
+    _secret: list[bytes] = attrs.field(factory=list, repr=False)
+
+    @classmethod
+    def of(cls, peer: Peer, password: bytes | None) -> Caller:
+        """The same far end, with the account's own password where the client has sent that."""
+        return cls(
+            peer.host,
+            peer.port,
+            peer.local_host,
+            peer.local_port,
+            peer.session,
+            secret=[] if password is None else [password],
+        )
+
+    @property
+    def password(self) -> bytes | None:
+        """The account's own password, None where the client has proven himself in another way."""
+        return self._secret[0] if self._secret else None
+
+    def forget_password(self) -> None:
+        """It is not the account's own, but another that lets him in here."""
+        self._secret.clear()
+
+    def empty(self) -> None:
+        """The login is over."""
+        self._secret.clear()
+        while self.brought:
+            self.brought.popitem()[1].close()
+
+
+@attrs.frozen(slots=True)
+class Elsewhere:
+    """
+    Name and password of an account on another server that has its mail.
+
+    @ivar user: the name there, None for the configured one
+    @ivar password: the password there, None where it is not known
+    """
+
+    user: str | None = None
+    password: bytes | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(slots=True)

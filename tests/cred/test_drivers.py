@@ -7,9 +7,11 @@ import os
 from typing import get_args
 from unittest import mock
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cred.fakes import means
+from tests.upstream.fakes import upstream
 from tpops.config.accounts.base import AccountSource
 from tpops.config.accounts.union import AnyAccounts
 from tpops.cred import drivers
@@ -41,12 +43,13 @@ class DriverTests(SynchronousTestCase):
     def test_every_kind_of_the_configuration_can_be_made(self) -> None:
         """The schema and the table have the same words; making opens nothing."""
         self.assertEqual(set(models()), set(drivers.kinds()))
+        behind = means(upstream=upstream(None, Clock()))
         built = importlib.util.find_spec("MySQLdb") is not None or os.environ.get("CI") == "true"
         for kind, model in models().items():
             if kind == "mysql" and not built:
                 continue
             settings = model.model_validate({"driver": kind, **NEEDED.get(kind, {})}).settings()
-            self.assertEqual(drivers.make(kind, "name", settings, means()).name, "name")
+            self.assertEqual(drivers.make(kind, "name", settings, behind).name, "name")
 
     def test_a_missing_library_is_a_configuration_error_that_names_the_extra(self) -> None:
         """Its traceback would help nobody."""

@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 import click
 from twisted.internet.defer import Deferred, succeed
 
+from tpops import assembly
 from tpops.config.schema import Config
 from tpops.cred import drivers, ordered
 from tpops.cred.hashes import Verifier
@@ -37,7 +38,8 @@ def open_all(config: Config) -> list[Source]:
     """Every accounts source, in order."""
     verifier = Verifier(_at_once, time.monotonic)
     split = login_names(config).split
-    means = Means(verifier, _at_once, time.monotonic, None, split, config.server.hostname)
+    hostname = config.server.hostname
+    means = Means(verifier, _at_once, time.monotonic, None, split, hostname, assembly.upstream(config, None))
     return [drivers.make(source.driver, source.name, source.settings(), means) for source in config.accounts]
 
 

@@ -20,7 +20,7 @@ from pydantic import ValidationInfo
 from pydantic_core import PydanticCustomError
 
 #: Kinds of maildrops, and what "$(...)" may name, in a mail location.
-LOCATION_KINDS = ("maildir", "mbox", "mysql")
+LOCATION_KINDS = ("maildir", "mbox", "mysql", "proxy")
 LOCATION_VARIABLES = ("user", "local_part", "domain", "home")
 
 #: Kinds of lookup tables that can be read.
@@ -141,9 +141,11 @@ def mail_location(value: str, info: ValidationInfo) -> str:
 
 
 def _one_location(value: str, info: ValidationInfo) -> str:
-    kind, _, rest = value.partition(":")
-    if kind not in LOCATION_KINDS or (not rest and value != "mysql:"):
-        raise ValueError('must be "maildir:" or "mbox:" and a path, such as "maildir:~/Maildir", or "mysql:"')
+    kind, colon, rest = value.partition(":")
+    if kind not in LOCATION_KINDS or not colon or not (rest or kind in ("mysql", "proxy")):
+        raise ValueError(
+            'must be "maildir:" or "mbox:" and a path, such as "maildir:~/Maildir", "mysql:", or "proxy:" and a server'
+        )
     for name in _VARIABLE.findall(rest):
         if name not in LOCATION_VARIABLES:
             near = difflib.get_close_matches(name, LOCATION_VARIABLES, n=1)
@@ -154,11 +156,42 @@ def _one_location(value: str, info: ValidationInfo) -> str:
         raise ValueError('has a "$" that starts no variable; variables are written $(name)')
     if kind == "mysql":
         return value
+    if kind == "proxy":
+        return f"{kind}:{proxy_server(rest)}"
     if rest.startswith("~") and not rest.startswith("~/"):
         raise ValueError('must write the home directory as "~/" at the beginning of the path')
     if rest.startswith(("~/", "$(home)/")):
         return value
     return f"{kind}:{_absolute(rest, info)}"
+
+
+_SERVER = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
+
+
+def proxy_server(value: str) -> str:
+    """Where a POP3 server is: a host and a port, with variables; "" stays."""
+    found = _SERVER.fullmatch(_VARIABLE.sub("x", proxy_user(value)))
+    if value and (found is None or not 0 < int(found[3] or 110) < 65536 or not _is_ipv6(found[1] or "::")):
+        raise ValueError('must be a server such as "pop.example.org", "pop.example.org:110" or "[2001:db8::1]:110"')
+    return value
+
+
+def _is_ipv6(value: str) -> bool:
+    try:
+        return ipaddress.ip_address(value).version == 6
+    except ValueError:
+        return False
+
+
+def proxy_user(value: str) -> str:
+    """Text with variables for the parts of a login name."""
+    for name in _VARIABLE.findall(value):
+        if name not in LOCATION_VARIABLES:
+            known = ", ".join(f"$({variable})" for variable in LOCATION_VARIABLES)
+            raise ValueError(f"has the unknown variable $({name}); known are {known}")
+    if "$" in _VARIABLE.sub("", value) or not value.isprintable():
+        raise ValueError('has a "$" that starts no variable; variables are written $(name)')
+    return value
 
 
 def command(value: tuple[str, ...]) -> tuple[str, ...]:

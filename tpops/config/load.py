@@ -228,6 +228,7 @@ def _warnings(config: Config, uid: int) -> Iterator[str]:
     for source in config.accounts:
         yield from source.warnings()
     yield from config.pop_before_smtp.warnings()
+    yield from config.proxy.warnings()
     if config.protocol.plaintext in ("tls", "networks"):
         for one in config.listen:
             if config.tls_mode(one) == "off" and not checks.is_local(one.address):

@@ -26,6 +26,7 @@ from tpops.config.masters import Masters
 from tpops.config.mysql import MySQLMail
 from tpops.config.oauth import OAuth
 from tpops.config.pbs import PopBeforeSMTP
+from tpops.config.proxy import Proxy
 from tpops.config.section import Network, PathText, Section, key
 from tpops.config.server import STATE_DIRECTORY, Server
 
@@ -279,6 +280,7 @@ class Config(Section):
     quota: Quota = Quota()
     delivery: Delivery = Delivery()
     pop_before_smtp: PopBeforeSMTP = PopBeforeSMTP()
+    proxy: Proxy = Field(default_factory=Proxy, validate_default=True)
     log: Log = Log()
 
     @field_validator("listen")
@@ -310,6 +312,13 @@ class Config(Section):
         for name in value.complete_sources:
             if sources and name not in sources:
                 raise ValueError(f"complete_sources names {name}; there are {', '.join(sources)}")
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy_is_enough(cls, value: Proxy, info: ValidationInfo) -> Proxy:
+        mail = info.data.get("mail")
+        value.must_do(mail.location if isinstance(mail, Mail) else "", info.data.get("accounts", ()))
         return value
 
     @field_validator("masters")

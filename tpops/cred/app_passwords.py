@@ -30,6 +30,7 @@ from tpops.cred.app_password_store import AppPassword, AppPasswordStore
 from tpops.cred.hashes import RunInThread, Verifier
 from tpops.cred.sealing import KeyFile
 from tpops.errors import BadCredentials, LookupUnavailable
+from tpops.model import Caller
 
 #: Credentials with a password, or a digest of one, under the canonical name.
 Credentials = IUsernamePassword | IUsernameHashedPassword
@@ -181,6 +182,9 @@ class AppPasswords:
                 raise
             held, proven, unavailable = (), None, error
         if proven is not None:
+            caller = getattr(credentials, "peer", None)
+            if isinstance(caller, Caller):
+                caller.forget_password()
             avatar_id = await find()
             self._uses.used(proven)
             return avatar_id

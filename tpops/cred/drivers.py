@@ -27,6 +27,7 @@ _KINDS: dict[str, tuple[str, str, str]] = {
     "checkpassword": ("tpops.cred.checkpassword", "CheckpasswordAccounts", ""),
     "strcred": ("tpops.cred.strcred", "StrcredAccounts", ""),
     "ldap": ("tpops.cred.ldap", "LDAPAccounts", "ldap"),
+    "proxy": ("tpops.cred.proxy", "ProxyAccounts", ""),
     "mysql": ("tpops.cred.mysql_tables", "open_accounts", "mysql"),
 }
 

@@ -29,7 +29,8 @@ from tpops.cred.names import LoginNames
 from tpops.cred.source import PasswordSource
 from tpops.credentials import APOPCredentials, CRAMMD5Credentials, IProven, NamePassword
 from tpops.errors import AccountDisabled, BadCredentials, LoginError, LookupUnavailable, UnknownUser
-from tpops.model import Account
+from tpops.interfaces import IKnowsElsewhere
+from tpops.model import Account, Elsewhere
 
 #: What a source may answer: the avatar id, at once or later.
 Answer = bytes | Awaitable[bytes]
@@ -227,6 +228,15 @@ class OrderedChecker:
                     raise
                 return refused.account
         raise UnknownUser("no source has this name")
+
+    async def elsewhere(self, account: Account) -> Elsewhere | None:
+        """
+        What its source knows of an account's place at another server, None for nothing.
+
+        @raise LookupUnavailable: when its source cannot say
+        """
+        knows = IKnowsElsewhere(self._by_name.get(account.driver), None)
+        return None if knows is None else await knows.elsewhere(account.name)
 
     async def _proven(self, name: str, source: str, disabled: bool) -> bytes:
         """A name that was verified, by a secret of C{source} where that is named."""

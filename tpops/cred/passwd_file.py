@@ -7,7 +7,8 @@ Purpose: one line per account, read when the file has changed; no tool is needed
 
 Fields at the end may be missing.  Lines that start with "#" and blank lines are skipped; of several lines for one
 user the first counts.  Extra fields are separated by spaces; "nologin" disables the account,
-"userdb_mail=maildir:/path" and "userdb_home=/path" say where the mail and the home are.
+"userdb_mail=maildir:/path" and "userdb_home=/path" say where the mail and the home are; "proxy_user=name" and
+"proxy_password=word" (without spaces) are the account's at another server, where its mail is there.
 Limits: user names must be written in their canonical form (see tpops.cred.names).  A change of the file may be
 seen a second late (see tpops.cred.watched).
 Known deviations: a line with "allow_nets" is refused, since addresses are not looked at here and the line would let
@@ -28,7 +29,7 @@ from tpops.cred.source import Means, PasswordSource, Record, has_secret
 from tpops.cred.watched import BadLine, Parsed, WatchedFiles, each_line, open_to_all, readable_by_all
 from tpops.errors import UnknownUser
 from tpops.interfaces import IAccounts
-from tpops.model import Account
+from tpops.model import Account, Elsewhere
 
 #: Fields of a line: user, password, uid, gid, gecos, home, shell, extra.
 _FIELDS = 8
@@ -52,6 +53,13 @@ def _extra(text: str) -> dict[str, str]:
         key, _, value = field.partition("=")
         fields.setdefault(key.lower(), value)
     return fields
+
+
+def _elsewhere(extra: dict[str, str]) -> Elsewhere | None:
+    user, password = extra.get("proxy_user"), extra.get("proxy_password")
+    if not user and not password:
+        return None
+    return Elsewhere(user or None, password.encode() if password else None)
 
 
 def parse_line(line: str, driver: str) -> Record | None:
@@ -82,7 +90,7 @@ def parse_line(line: str, driver: str) -> Record | None:
         uid=_number(uid, "uid", lambda name: pwd.getpwnam(name).pw_uid),
         gid=_number(gid, "gid", lambda name: grp.getgrnam(name).gr_gid),
     )
-    return Record(account, password_hash, enabled="nologin" not in extra)
+    return Record(account, password_hash, enabled="nologin" not in extra, elsewhere=_elsewhere(extra))
 
 
 @implementer(IAccounts)

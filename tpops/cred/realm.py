@@ -19,9 +19,9 @@ from twisted.mail.interfaces import IMailboxPOP3
 from zope.interface import Interface, implementer
 
 from tpops.coroutines import run
-from tpops.interfaces import IMaildropDriver
+from tpops.interfaces import IMaildropDriver, IOpensForCaller
 from tpops.mailbox.view import Mailbox
-from tpops.model import Account, Peer
+from tpops.model import Account, Caller, Peer
 
 #: What a login gives: the interface, the mailbox, and what to call at its end.
 Avatar = tuple[type[Interface], Mailbox, Callable[[], Deferred[None]]]
@@ -51,6 +51,7 @@ class Realm:
         self._accounts = accounts
         self._maildrops = maildrops
         self._admit = admit
+        self._for_callers = IOpensForCaller(maildrops, None)
 
     def requestAvatar(  # type: ignore[override]  # never anonymous; logout's Deferred says when all is released
         self, avatarId: bytes, mind: object, *interfaces: type[Interface]
@@ -58,7 +59,7 @@ class Realm:
         """
         Open the mailbox of a verified user.
 
-        @param mind: the L{Peer}
+        @param mind: the L{Peer}, or the L{Caller} with what he has brought along
         @raise NotImplementedError: when no mailbox is asked for
         """
         if IMailboxPOP3 not in interfaces:
@@ -68,7 +69,10 @@ class Realm:
 
     async def _open(self, avatar_id: bytes, peer: Peer) -> Avatar:
         account = await self._accounts.account(avatar_id)
-        maildrop = await self._maildrops.open_maildrop(account)
+        if self._for_callers is not None and isinstance(peer, Caller):
+            maildrop = await self._for_callers.open_for(account, peer)
+        else:
+            maildrop = await self._maildrops.open_maildrop(account)
         try:
             # Last, so that only a login that succeeds counts for the next one's delay.
             self._admit(peer, account.name)

@@ -33,8 +33,9 @@ from tpops.cred import digests, schemes
 from tpops.cred.hashes import RunInThread, Verifier
 from tpops.credentials import CRAMMD5Credentials, NamePassword
 from tpops.errors import AccountDisabled, BadCredentials, LookupUnavailable, UnknownUser
-from tpops.interfaces import IAccounts
-from tpops.model import Account, Peer
+from tpops.interfaces import IAccounts, IKnowsElsewhere
+from tpops.model import Account, Elsewhere, Peer
+from tpops.upstream.servers import Upstream
 
 _T = TypeVar("_T")
 
@@ -55,6 +56,7 @@ class Means:
     @ivar reactor: for sources that open connections or start processes; None for the command line
     @ivar split: local part and domain of a canonical name
     @ivar hostname: the server's name
+    @ivar upstream: the POP3 servers behind this one, None where there are none
     """
 
     verifier: Verifier
@@ -63,6 +65,7 @@ class Means:
     reactor: Any
     split: Callable[[str], tuple[str, str]]
     hostname: str
+    upstream: Upstream | None = None
 
 
 @attrs.frozen(slots=True)
@@ -75,6 +78,7 @@ class Record:
     @ivar enabled: whether he may log in
     @ivar why_disabled: what the log says where he may not
     @ivar why_wrong: what the log says of a password that does not match
+    @ivar elsewhere: what the account has at another server that has its mail
     @ivar avatar_id: "source:name" in octets, what the checker answers
     """
 
@@ -83,6 +87,7 @@ class Record:
     enabled: bool = True
     why_disabled: str = "account is disabled"
     why_wrong: str = "wrong password"
+    elsewhere: Elsewhere | None = None
     avatar_id: bytes = attrs.field(init=False)
 
     @avatar_id.default
@@ -91,7 +96,9 @@ class Record:
 
 
 def has_secret(record: Record) -> bool:
-    """Whether the password is stored as it is."""
+    """Whether a password is stored as it is."""
+    if record.elsewhere is not None and record.elsewhere.password is not None:
+        return True
     return schemes.plain_secret(record.password_hash) is not None
 
 
@@ -207,6 +214,7 @@ class Source(ABC):
         return None
 
 
+@implementer(IKnowsElsewhere)
 class PasswordSource(Source):
     """Base of the sources that have stored passwords at hand."""
 
@@ -252,7 +260,12 @@ class PasswordSource(Source):
         """See L{IAccounts.account}."""
         return _enabled(self.record(name)).account
 
+    async def elsewhere(self, name: str) -> Elsewhere | None:
+        """See L{tpops.interfaces.IKnowsElsewhere}."""
+        return self.record(name).elsewhere
 
+
+@implementer(IKnowsElsewhere)
 class LookupSource(Source):
     """Base of the sources whose stored passwords must be waited for."""
 
@@ -279,6 +292,11 @@ class LookupSource(Source):
         """See L{IAccounts.account}."""
         record = self._remembered.get(name)
         return _enabled(record or await self.find(name, None)).account
+
+    async def elsewhere(self, name: str) -> Elsewhere | None:
+        """See L{tpops.interfaces.IKnowsElsewhere}."""
+        record = self._remembered.get(name)
+        return (record or await self.find(name, None)).elsewhere
 
     async def _verified(self, credentials: IUsernamePassword | IUsernameHashedPassword) -> bytes:
         name = credentials.username.decode("utf-8")

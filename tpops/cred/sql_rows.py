@@ -6,13 +6,15 @@ them:
 
     password    needed: "{SCHEME}data", or in the scheme of the configuration; NULL and "" let nobody in
     name        the account's name, where it is not the one that was asked for
-    maildrop    "maildir:/path", "mysql:", or a path; a relative one is below the configured base; NULL and "" are none
+    maildrop    "maildir:/path", "mysql:", "proxy:host", or a path, which is below the configured base where it is
+                relative; NULL and "" are none
     type        what a path is: "maildir" or "bsd" (also "mbox"); "maildir" where there is no such column
     home        home directory
     uid, gid    numbers
     unix_user   user of this machine, by name or number, for uid, gid and home where no column has them
     enabled     whether he may log in: 1, 0, and some words; NULL is no
     quota_octets, quota_messages    most octets and messages of his mail, 0 for any; NULL is what is configured
+    proxy_user, proxy_password    the account's at another server that has its mail; NULL and "" are none
 
 Some other names that tables use are known too (L{_ALIASES}).  A name that is not known is an error: it may have been
 meant to keep somebody out.
@@ -29,7 +31,7 @@ import attrs
 from tpops.cred import schemes
 from tpops.cred.legacy_schemes import TPOPS_MODES, from_tpops
 from tpops.cred.source import Record
-from tpops.model import Account
+from tpops.model import Account, Elsewhere
 
 #: What a column may be called, beside "-" in a list of positions, which means: not looked at.
 COLUMNS = (
@@ -44,6 +46,8 @@ COLUMNS = (
     "enabled",
     "quota_octets",
     "quota_messages",
+    "proxy_user",
+    "proxy_password",
 )
 
 _ALIASES = {
@@ -68,7 +72,7 @@ _NO = frozenset(("0", "n", "no", "f", "false", "off", ""))
 _TYPES = {"maildir": "maildir", "bsd": "mbox", "mbox": "mbox"}
 
 #: How a location begins that is more than a path.
-_LOCATIONS = ("maildir:", "mbox:", "mysql:")
+_LOCATIONS = ("maildir:", "mbox:", "mysql:", "proxy:")
 
 #: TPOPS' own word for what the configuration says of passwords without "{SCHEME}".
 _MODES = {word: mode for mode, word in TPOPS_MODES.items()}
@@ -175,7 +179,8 @@ class Rows:
         )
         stored = stored_password(_text(values, "password"), self.scheme)
         enabled = _truth(values["enabled"]) if "enabled" in values else True
-        return Record(account, stored, enabled, why_wrong="wrong password" if stored else "password is NULL or empty")
+        why_wrong = "wrong password" if stored else "password is NULL or empty"
+        return Record(account, stored, enabled, why_wrong=why_wrong, elsewhere=_elsewhere(values))
 
     def _parts(self, name: str) -> tuple[str, str]:
         local_part, domain = self.split(name.lower())
@@ -200,6 +205,13 @@ class Rows:
                 raise ValueError("the query gives a relative path as maildrop; set `maildrop_base`")
             path = f"{self.base.rstrip('/')}/{path}"
         return f"{_TYPES[kind]}:{path.rstrip('/')}"
+
+
+def _elsewhere(values: dict[str, object]) -> Elsewhere | None:
+    user, password = _text(values, "proxy_user"), _text(values, "proxy_password")
+    if not user and not password:
+        return None
+    return Elsewhere(user or None, password.encode() if password else None)
 
 
 def _text(values: dict[str, object], name: str) -> str:

@@ -20,9 +20,9 @@ import attrs
 from zope.interface import implementer
 
 from tpops.errors import MaildropBroken
-from tpops.interfaces import IAppendable, IIncomingMessage, IMaildrop, IMaildropDriver
+from tpops.interfaces import IAppendable, IIncomingMessage, IMaildrop, IMaildropDriver, IOpensForCaller
 from tpops.mailbox.quota import Quota
-from tpops.model import Account, Envelope
+from tpops.model import Account, Caller, Envelope
 
 #: Parts a login name into local part and domain.
 Split = Callable[[str], tuple[str, str]]
@@ -30,11 +30,14 @@ Split = Callable[[str], tuple[str, str]]
 #: See L{IAppendable.append}; the second argument is as in L{Store.open_at}.
 AppendAt = Callable[[Account, bytes, IIncomingMessage, Envelope], Awaitable[bytes]]
 
+#: See L{IOpensForCaller.open_for}; the second argument is as in L{Store.open_at}.
+OpenFor = Callable[[Account, bytes, Caller], Awaitable[IMaildrop]]
+
 #: Kinds of maildrops that are files.
 FILES = ("maildir", "mbox")
 
 #: All kinds.
-KINDS = (*FILES, "mysql")
+KINDS = (*FILES, "mysql", "proxy")
 
 VARIABLES = ("user", "local_part", "domain", "home")
 
@@ -112,13 +115,14 @@ class Store(Protocol):
 
     One that has to be started and stopped has C{start()} and C{async stop()} as well.
     One that takes new mail has C{append_at(account, place, message, envelope)} as well; see L{IAppendable.append}.
+    One that can use what a login brings along has C{open_for(account, place, caller)}; see L{IOpensForCaller.open_for}.
     """
 
     async def open_at(self, account: Account, place: bytes) -> IMaildrop:
         """See L{IMaildropDriver.open_maildrop}; C{place} is what the location has behind the colon, expanded."""
 
 
-@implementer(IMaildropDriver, IAppendable)
+@implementer(IMaildropDriver, IAppendable, IOpensForCaller)
 class Maildrops:
     """
     The maildrops of all kinds, each where its account's location says.
@@ -157,6 +161,15 @@ class Maildrops:
         """See L{IMaildropDriver.open_maildrop}."""
         kind, place = self.first(account)
         return await self._store(kind, account).open_at(account, place)
+
+    async def open_for(self, account: Account, caller: Caller) -> IMaildrop:
+        """See L{IOpensForCaller.open_for}."""
+        kind, place = self.first(account)
+        store = self._store(kind, account)
+        open_for: OpenFor | None = getattr(store, "open_for", None)
+        if open_for is None:
+            return await store.open_at(account, place)
+        return await open_for(account, place, caller)
 
     async def append(self, account: Account, message: IIncomingMessage, envelope: Envelope) -> bytes:
         """See L{IAppendable.append}."""

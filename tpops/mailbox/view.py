@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from tpops.coroutines import run
 from tpops.errors import MessageDeleted, NoSuchMessage, RemoveFailed
-from tpops.interfaces import IMaildrop, INotesRetrieval, IStoredMessage
+from tpops.interfaces import IMaildrop, INotesRetrieval, IOpensTop, IStoredMessage, IToldOfUpdate
 from tpops.model import Account
 from tpops.protocol.transparency import LineEnds
 
@@ -129,6 +129,11 @@ class Mailbox:
         """See L{IMaildrop.open}."""
         return self.maildrop.open(number)
 
+    def open_top(self, number: int, lines: int) -> Awaitable[IStoredMessage]:
+        """Open a message of which only the header and so many lines are wanted; raises as L{IMaildrop.open} does."""
+        top = IOpensTop(self.maildrop, None)
+        return self.maildrop.open(number) if top is None else top.open_top(number, lines)
+
     def sent(self, number: int, octets: int) -> None:
         """RETR sent the whole message, with so many wire octets."""
         if number > self._top:
@@ -153,6 +158,8 @@ class Mailbox:
         try:
             if marked:
                 await self.maildrop.remove(sorted(marked))
+            elif (told := IToldOfUpdate(self.maildrop, None)) is not None:
+                await told.update()
         except RemoveFailed as failed:
             failure = failed
             marked.difference_update(failed.kept)

@@ -19,7 +19,7 @@ from twisted.mail.interfaces import IMailboxPOP3
 from tpops.credentials import Acting, APOPCredentials, CRAMMD5Credentials, NamePassword, Proven
 from tpops.errors import BadCredentials, LoginError, LoginRefused, StorageError, TpopsError
 from tpops.mailbox.view import Mailbox
-from tpops.model import Account
+from tpops.model import Account, Caller
 from tpops.protocol import replies, sasl
 from tpops.protocol.actions import (
     AnyLogin,
@@ -105,17 +105,24 @@ def _parted(action: Login, separator: bytes) -> Login:
     return Login(master, action.password, user)
 
 
-def _credentials(server: POP3Server, action: AnyLogin) -> ICredentials:
+def _own_password(action: AnyLogin) -> bytes | None:
+    """The password of the account that is to be opened, where the client has sent that and not a master's."""
+    if isinstance(action, Login) and action.authorization in (b"", action.name):
+        return action.password
+    return None
+
+
+def _credentials(server: POP3Server, action: AnyLogin, caller: Caller) -> ICredentials:
     """
     What the portal is asked with.
 
     @raise BadCredentials: when there is nothing to ask
     """
-    peer = server.session.peer
     if isinstance(action, Login):
         if action.authorization:
-            return Acting(action.name, action.password, action.authorization, peer)
-        return NamePassword(action.name, action.password, peer)
+            return Acting(action.name, action.password, action.authorization, caller)
+        return NamePassword(action.name, action.password, caller)
+    peer = server.session.peer
     if isinstance(action, LoginByDigest):
         return APOPCredentials(action.name, server.conversation.stamp or b"", action.digest, peer)
     if isinstance(action, LoginByKeyedDigest):
@@ -133,15 +140,18 @@ def _proof(action: AnyLogin) -> bytes:
 
 
 async def _open(server: POP3Server, action: AnyLogin) -> tuple[Mailbox, Logout]:
-    credentials = _credentials(server, action)
+    caller = Caller.of(server.session.peer, _own_password(action))
+    credentials = _credentials(server, action, caller)
     try:
         avatar: Any
-        _, avatar, logout = await server.shared.portal.login(credentials, server.session.peer, IMailboxPOP3)
+        _, avatar, logout = await server.shared.portal.login(credentials, caller, IMailboxPOP3)
     except TpopsError:
         raise
     except LoginFailed as failed:
         # What a checker that is not ours says for a wrong password or name.
         raise BadCredentials(str(failed)) from failed
+    finally:
+        caller.empty()
     if isinstance(avatar, Mailbox):
         return avatar, logout
     try:

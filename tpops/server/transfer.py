@@ -52,7 +52,10 @@ async def send_message(server: POP3Server, retrieve: Retrieve) -> None:
     """
     mailbox = server.mailbox
     assert mailbox is not None
-    stored = await mailbox.open(retrieve.number)
+    if retrieve.lines is None:
+        stored = await mailbox.open(retrieve.number)
+    else:
+        stored = await mailbox.open_top(retrieve.number, retrieve.lines)
     try:
         chunk = stored.read(CHUNK_OCTETS)
         if not isinstance(chunk, bytes):

@@ -46,6 +46,8 @@ class MySQL(Connection, AccountSource):
                 "enabled",
                 "quota_octets",
                 "quota_messages",
+                "proxy_user",
+                "proxy_password",
                 "-",
             ],
             ...,
