@@ -49,7 +49,7 @@ def access(config: Config) -> Access:
         what = "accounts source " + (given.name if isinstance(given, MySQL) else "")
     if given is None:
         raise ConfigError(
-            ['mail is in "mysql:", and neither [mysql] `servers` nor an [[accounts]] with driver "mysql" says where']
+            ['no database for "mysql:": neither [mysql] `servers` nor an accounts source of driver "mysql" names it']
         )
     keys = given.connection() | {"timeout_seconds": mysql.timeout_seconds}
     path = str(keys.pop("password_file"))

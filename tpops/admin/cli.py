@@ -17,6 +17,7 @@ import click
 from tpops.admin.app_passwords import apppasswd
 from tpops.admin.check import check
 from tpops.admin.context import Commands
+from tpops.admin.database import database
 from tpops.admin.deliveries import pipe, store
 from tpops.admin.doctor.command import doctor
 from tpops.admin.init import init
@@ -56,6 +57,7 @@ for _command in (
     pbs,
     pw,
     check,
+    database,
     tls,
     doctor,
     show,

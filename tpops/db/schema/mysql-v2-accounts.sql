@@ -1,17 +1,15 @@
 -- Schema v2 of tpops in MySQL (5.7 or later) or MariaDB (10.3 or later): the accounts.
 --
--- For an empty database:   mysql tpops < mysql-v2-accounts.sql
+-- "tpops db init" makes it, together with the tables for mail; without those:   mysql tpops < mysql-v2-accounts.sql
 --
 -- Names are compared octet by octet; tpops turns them to lower case itself (names.lowercase).  No statement may
 -- assume that ids have no gaps.
-CREATE TABLE tpops_schema (
+CREATE TABLE IF NOT EXISTS tpops_schema (
     part          VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     version       INT UNSIGNED NOT NULL
 ) ENGINE = InnoDB;
 
-INSERT INTO tpops_schema (part, version) VALUES ('accounts', 3);
-
-CREATE TABLE tpops_user (
+CREATE TABLE IF NOT EXISTS tpops_user (
     id            BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
     name          VARCHAR(255) NOT NULL,
     password_hash VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL COMMENT '{SCHEME}data; NULL lets nobody in',
@@ -26,3 +24,6 @@ CREATE TABLE tpops_user (
     changed_at    BIGINT NOT NULL COMMENT 'seconds since 1970',
     UNIQUE KEY name (name)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+
+-- Last: the part is complete.
+INSERT IGNORE INTO tpops_schema (part, version) VALUES ('accounts', 3);

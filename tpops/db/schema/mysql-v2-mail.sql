@@ -5,6 +5,11 @@
 -- Whoever removes or changes messages by hand also writes, in the same transaction,
 --     UPDATE tpops_mailbox SET rewritten = rewritten + 1, messages = ..., octets = ... WHERE id = ...
 
+CREATE TABLE IF NOT EXISTS tpops_schema (
+    part          VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    version       INT UNSIGNED NOT NULL
+) ENGINE = InnoDB;
+
 CREATE TABLE IF NOT EXISTS tpops_mailbox (
     id            BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
     name          VARCHAR(255) NOT NULL COMMENT 'the owner',
@@ -50,3 +55,6 @@ CREATE TABLE IF NOT EXISTS tpops_message (
     CONSTRAINT tpops_message_mailbox FOREIGN KEY (mailbox) REFERENCES tpops_mailbox (id),
     CONSTRAINT tpops_message_content FOREIGN KEY (content) REFERENCES tpops_content (id) ON DELETE CASCADE
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC;
+
+-- Last: the part is complete.
+INSERT IGNORE INTO tpops_schema (part, version) VALUES ('mail', 2);
