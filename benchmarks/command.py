@@ -16,7 +16,8 @@ from typing import Any
 
 from benchmarks import mail, report
 from benchmarks.measure import Tree, build
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peer import Peer
+from benchmarks.peers import PEERS
 from benchmarks.work import WORK, Settings, default_python, do_all
 
 HERE = Path(__file__).resolve().parent
@@ -96,7 +97,7 @@ def measure(options: argparse.Namespace, json_path: Path) -> dict[str, Any]:
     """Everything that was asked for; the document is written after each server, so a run can be cut short."""
     scratch: Path = options.scratch.resolve()
     programs = scratch / "bin"
-    for source in ("load.c", "limit.c"):
+    for source in ("load.c", "limit.c", "inetd.c"):
         build(HERE / source, programs)
     pinned = not options.no_pin and (os.cpu_count() or 1) > 1
     seconds = options.seconds or (1.0 if options.quick else 3.0)

@@ -8,6 +8,7 @@ Sets (a user is ``user0000``, ``user0001``, ...; his mail is in ``userNNNN/Maild
 - ``small``: SIZE users with 20 messages each, 2 to 50 KB, about 260 KB together; one in twenty is stored with CRLF;
 - ``big``: one user with SIZE messages of 20 MB of base64;
 - ``list``: one user with SIZE messages of about 1 KB;
+- ``spool``: one user with SIZE messages of about 1 KB, in the mbox file ``user0000`` (see `kind`);
 - ``idle``: SIZE users with two small messages (hard links to 32 files).
 
 Deviations from real mail: every message is already in ``cur``, file names carry no ``,S=`` or ``,W=``.
@@ -181,6 +182,24 @@ class _Writer:
         return path
 
 
+def kind(name: str) -> str:
+    """How the mail of a set is stored."""
+    return "mbox" if name == "spool" else "maildir"
+
+
+def _write_spool(root: Path, source: random.Random, size: int) -> dict[str, dict[str, Any]]:
+    """One mbox file with the messages of the list; the books of its user."""
+    root.mkdir(parents=True)
+    octets = 0
+    with open(root / "user0000", "wb") as spool:
+        for number in range(size):
+            when = time.asctime(time.gmtime(EPOCH + 601 * number)).encode()
+            message = text_message(source, number, source.randint(700, 1200)).replace(b"\nFrom ", b"\n>From ")
+            octets += true_octets(message)
+            spool.write(b"From list-%d@example.org %s\n%s\n" % (number % 31, when, message))
+    return {"user0000": {"messages": size, "octets": octets, "digests": []}}
+
+
 def _write_set(writer: _Writer, name: str, size: int) -> None:
     source = random.Random(f"{RECIPE}/{name}")
     if name == "small":
@@ -193,6 +212,8 @@ def _write_set(writer: _Writer, name: str, size: int) -> None:
     elif name == "list":
         for number in range(size):
             writer.add(0, text_message(source, number, source.randint(700, 1200)))
+    elif name == "spool":
+        writer.books = _write_spool(writer.root, source, size)
     elif name == "idle":
         messages = [text_message(source, number, 2000 + 97 * number) for number in range(32)]
         originals: dict[int, Path] = {}

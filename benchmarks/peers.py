@@ -1,8 +1,6 @@
 """The servers that are compared, and how each is told about the same maildrops.
 
-A peer writes its configuration into ``site.directory`` and returns the command of a process that stays in the
-foreground and serves POP3 on ``127.0.0.1:site.port``.  Users are ``user0000`` with password ``pw0000`` and so on; all
-mail belongs to uid and gid 20000 when the benchmarks run as root.
+What a peer does is in peer.py; those that know only the accounts of the machine are in unix_peers.py.
 
 - ``limit``: canned replies in C (limit.c), the ceiling of this machine and of the load generator;
 - ``tpops``: this repository, by the ``twistd`` of the virtual environment;
@@ -15,55 +13,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.mail import OWNER
+from benchmarks.peer import Peer, Site
+from benchmarks.unix_peers import Popa3d
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Site:
-    """What a peer needs to know about one run."""
-
-    directory: Path
-    mail: Path
-    users: int
-    messages: int
-    octets: int
-    port: int
-    programs: Path
-    python: Path
 
 
 def _write_passwords(site: Site) -> Path:
     path = site.directory / "passwd"
     path.write_text("".join(f"user{n:04d}:{{PLAIN}}pw{n:04d}\n" for n in range(site.users)))
     return path
-
-
-class Peer:
-    """One server: `start` is called for every run, on a fresh directory."""
-
-    name = ""
-    needs_mail = True
-
-    def missing(self, python: Path) -> str:
-        """Why this server cannot run here; empty if it can."""
-        return ""
-
-    def start(self, site: Site) -> list[str]:
-        """Prepare `site.directory` and return the command."""
-        raise NotImplementedError
-
-    def environment(self) -> dict[str, str]:
-        """The environment of the command."""
-        return dict(os.environ)
-
-    def working_directory(self, site: Site) -> Path:
-        """Where the command is started."""
-        return site.directory
 
 
 class Limit(Peer):
@@ -80,6 +42,7 @@ class Tpops(Peer):
     """This repository's server with a passwd-file and otherwise its defaults, limits aside."""
 
     name = "tpops"
+    kinds = frozenset(("maildir", "mbox"))
     configuration = """\
 [server]
 hostname = "localhost"
@@ -94,7 +57,7 @@ driver = "passwd_file"
 path = "{passwords}"
 
 [mail]
-location = "maildir:{mail}/$(user)/Maildir"
+location = "{location}"
 
 [limits]
 connections = 20000
@@ -126,7 +89,9 @@ auth_delay_seconds = 2
                 directory=site.directory,
                 port=site.port,
                 passwords=_write_passwords(site),
-                mail=site.mail,
+                location=f"maildir:{site.mail}/$(user)/Maildir"
+                if site.kind == "maildir"
+                else f"mbox:{site.mail}/$(user)",
             )
         )
         twistd = site.python.parent / "twistd"
@@ -248,4 +213,4 @@ service pop3 {{
 """
 
 
-PEERS: dict[str, Peer] = {peer.name: peer for peer in (Limit(), Tpops(), DovecotTuned(), DovecotDefault())}
+PEERS: dict[str, Peer] = {peer.name: peer for peer in (Limit(), Tpops(), DovecotTuned(), DovecotDefault(), Popa3d())}

@@ -11,8 +11,8 @@ from typing import Any
 
 NOISY = 0.10
 OURS = "tpops"
-ORDER = ("limit", "tpops", "dovecot-tuned", "dovecot-default")
-RIVALS = ("dovecot-tuned", "dovecot-default")
+ORDER = ("limit", "tpops", "dovecot-tuned", "dovecot-default", "popa3d")
+RIVALS = ("dovecot-tuned", "dovecot-default", "popa3d")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ ROWS = (
     Row("list-first", "ms.p50", "{count} messages, first look: time", "s", 1e-3),
     Row("list-same", "cpu_us_per_session", "{count} messages, unchanged: server CPU", "ms", 1e-3, wanted=20),
     Row("list-same", "ms.p50", "{count} messages, unchanged: time", "ms"),
+    Row("mbox-first", "cpu_us_per_session", "spool of {count} messages, first look: server CPU", "ms", 1e-3),
+    Row("mbox-poll", "cpu_us_per_session", "spool of {count} messages, unchanged: server CPU", "ms", 1e-3),
+    Row("mbox-poll", "ms.p50", "spool of {count} messages, unchanged: time, median", "ms"),
     Row("idle", "kib_per_session", "{held} idle sessions: memory of each", "KiB", wanted=20),
     Row("verify", "announced_wrong", "messages with other octets than LIST says", ""),
     Row("verify", "content_wrong", "messages with other content than written", ""),

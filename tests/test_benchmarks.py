@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mailbox
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
 from pathlib import Path
-from socket import socket
+from socket import SHUT_WR, create_connection, socket
 from socketserver import StreamRequestHandler, TCPServer
 from typing import Any
 
@@ -19,6 +20,7 @@ from twisted.trial import unittest
 from benchmarks import mail, measure, report
 from benchmarks.peers import PEERS
 from benchmarks.verify import verify
+from benchmarks.work import WORK
 
 SOURCES = Path(mail.__file__).resolve().parent
 NO_COMPILER = "" if shutil.which("cc") else "no C compiler (cc) here"
@@ -46,7 +48,7 @@ class MailTests(Scratch):
 
     def test_same_octets_every_time(self) -> None:
         """Two makings of a set are the same files with the same octets."""
-        for name, size in (("small", 2), ("list", 30), ("idle", 5)):
+        for name, size in (("small", 2), ("list", 30), ("spool", 30), ("idle", 5)):
             first = mail.prepare(self.scratch / "one", name, size)
             second = mail.prepare(self.scratch / "two", name, size)
             self.assertEqual(_fingerprint(first), _fingerprint(second), name)
@@ -90,6 +92,16 @@ class MailTests(Scratch):
         self.assertEqual(book.stat().st_mtime_ns, before)
         book.write_text(json.dumps({**store.manifest, "recipe": -1}))
         self.assertEqual(mail.prepare(self.scratch, "idle", 2).manifest["recipe"], mail.RECIPE)
+
+    def test_spool(self) -> None:
+        """An mbox file with as many messages and octets as the manifest says, read by a program that is not ours."""
+        store = mail.prepare(self.scratch, "spool", 30)
+        spool = mailbox.mbox(store.path / "user0000")
+        self.addCleanup(spool.close)
+        octets = [mail.true_octets(spool.get_bytes(key)) for key in spool.iterkeys()]
+        (book,) = store.manifest["users"].values()
+        self.assertEqual((len(octets), sum(octets)), (book["messages"], book["octets"]))
+        self.assertEqual((mail.kind("spool"), mail.kind("list")), ("mbox", "maildir"))
 
     def test_unknown_set(self) -> None:
         """A set that does not exist is an error, and leaves no manifest behind."""
@@ -193,6 +205,29 @@ class ProgramTests(Scratch):
         self.assertEqual(result["errors"], 0)
         self.assertGreater(result["wire_mb_per_second"], 1)
 
+    def test_inetd_gives_connections_away(self) -> None:
+        """Each connection gets a program of its own, and afterwards the next one does."""
+        inetd = measure.build(SOURCES / "inetd.c", self.scratch)
+        with TCPServer(("127.0.0.1", 0), StreamRequestHandler) as probe:
+            port = probe.server_address[1]
+        server = subprocess.Popen([str(inetd), str(port), "/bin/cat"])
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        for _ in range(2):
+            with self.connected(port) as peer:
+                peer.sendall(b"hello")
+                peer.shutdown(SHUT_WR)
+                self.assertEqual(peer.makefile("rb").read(), b"hello")
+
+    def connected(self, port: int) -> socket:
+        """A connection to a server that has just been started."""
+        for _ in range(500):
+            try:
+                return create_connection(("127.0.0.1", port), 10)
+            except ConnectionRefusedError:
+                time.sleep(0.02)
+        raise AssertionError("nobody listens")
+
     def test_load_says_what_it_does_not_know(self) -> None:
         """An option that does not exist ends the load generator with a sentence."""
         load = measure.build(SOURCES / "load.c", self.scratch)
@@ -239,3 +274,10 @@ class PeerTests(unittest.SynchronousTestCase):
     def test_order_of_the_table_knows_every_peer(self) -> None:
         """No server can be measured and then be missing from the table."""
         self.assertEqual(sorted(PEERS), sorted(report.ORDER))
+
+    def test_every_kind_of_mail_is_served(self) -> None:
+        """Work that nobody but tpops can do would compare nothing."""
+        for work, (mail_set, _) in WORK.items():
+            able = [name for name, peer in PEERS.items() if mail.kind(mail_set) in peer.kinds]
+            self.assertIn("tpops", able, work)
+            self.assertGreater(len(able), 1, work)
