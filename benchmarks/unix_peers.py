@@ -44,11 +44,12 @@ class Popa3d(Peer):
         os.chmod(site.mail, 0o1777)
         # It shuts itself in while it reads the password.
         before = ["mount -t tmpfs none /var/lib", "mkdir /var/lib/popa3d"]
-        return _apart(etc, [(site.mail, "/var/mail")], before, [site.programs / "inetd", site.port, POPA3D])
+        binds = [(site.mail, "/var/mail"), (etc, "/etc")]
+        return _apart(binds, before, [site.programs / "inetd", site.port, POPA3D])
 
 
 def _accounts(site: Site) -> Path:
-    """A directory with what is to be the machine's accounts; all share one uid and MD5-crypt, PAM's cheapest."""
+    """What is to be /etc: accounts that share one uid, with MD5-crypt, PAM's cheapest."""
     etc = site.directory / "etc"
     (etc / "pam.d").mkdir(parents=True)
     users = [f"user{number:04d}" for number in range(site.users)]
@@ -56,31 +57,26 @@ def _accounts(site: Site) -> Path:
     argv = ["openssl", "passwd", "-1", "-salt", "bench", "-stdin"]
     hashes = subprocess.run(argv, input=passwords, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     owner = site.owner
-    passwd = [Path("/etc/passwd").read_text().rstrip("\n")]
-    shadow = [Path("/etc/shadow").read_text().rstrip("\n")]
-    group = [Path("/etc/group").read_text().rstrip("\n"), f"benchmail:x:{owner}:"]
+    # Nothing of the machine's own accounts is copied.
+    passwd, shadow, group = ["root:x:0:0::/root:/bin/sh"], ["root:*:19000:0:99999:7:::"], ["root:x:0:", "mail:x:8:"]
     for name, uid in _DAEMONS.items():
         passwd.append(f"{name}:x:{uid}:{uid}::/nonexistent:/usr/sbin/nologin")
         shadow.append(f"{name}:*:19000:0:99999:7:::")
         group.append(f"{name}:x:{uid}:")
+    group.append(f"benchmail:x:{owner}:")
     for user, stored in zip(users, hashes, strict=True):
         passwd.append(f"{user}:x:{owner}:{owner}::/nonexistent:/bin/false")
         shadow.append(f"{user}:{stored}:19000:0:99999:7:::")
     for name, lines in (("passwd", passwd), ("shadow", shadow), ("group", group)):
         (etc / name).write_text("\n".join(lines) + "\n")
     (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\nhosts: files\n")
-    for name in (*_DAEMONS, "other", "common-auth", "common-account"):
-        rules = "" if name == "common-account" else "auth required pam_unix.so nodelay\n"
-        (etc / "pam.d" / name).write_text(rules + "account required pam_permit.so\n")
+    for name in (*_DAEMONS, "other"):
+        (etc / "pam.d" / name).write_text("auth required pam_unix.so nodelay\naccount required pam_permit.so\n")
     return etc
 
 
-def _apart(etc: Path, binds: Sequence[tuple[Path, str]], before: Sequence[str], argv: Sequence[object]) -> list[str]:
-    """The command, in a namespace where these files are the machine's."""
-    script = ["set -e"]
-    script += [
-        f"mount --bind {etc}/{name} /etc/{name}" for name in ("passwd", "shadow", "group", "nsswitch.conf", "pam.d")
-    ]
-    script += [f"mount --bind {source} {place}" for source, place in binds]
-    script += [*before, 'exec "$@"']
+def _apart(binds: Sequence[tuple[Path, str]], before: Sequence[str], argv: Sequence[object]) -> list[str]:
+    """The command, in a namespace where these directories have these places."""
+    # Directories: a bind on a file such as /etc/passwd ends when somebody on the machine replaces that file.
+    script = ["set -e", *(f"mount --bind {source} {place}" for source, place in binds), *before, 'exec "$@"']
     return ["unshare", "-m", "--propagation", "private", "sh", "-c", "\n".join(script), "sh", *map(str, argv)]

@@ -122,6 +122,7 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream
         unique_ids=mbox.unique_ids,
         unquote=mbox.quoting == "mboxrd",
         dotlock=mbox.dotlock,
+        mark_seen=mbox.mark_seen == "retr",
         index=mbox.index,
         lock_wait_seconds=mbox.lock_wait_seconds,
         cache_octets=mbox.cache_mib << 20,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import mailbox
 import os
 import poplib
+import resource
 import signal
 import subprocess
 import threading
@@ -125,6 +127,89 @@ class MboxTests(SynchronousTestCase):
             left = [number_of(one) for one in split_spool(self.spool.read_bytes())]
             self.assertIn(left, ([*range(400), 1000], [*range(1, 400, 2), 1000]))
             self.server.stop()
+
+    def test_marks_of_mail_programs(self) -> None:
+        """Promise: what was retrieved and stays is read for mail programs; sizes and unique-ids hold afterwards."""
+        self.spool.write_bytes(spool_of(MAIL))
+        self.server.configuration["mbox"]["mark_seen"] = "retr"
+        self.server.start()
+        client = self.server.poplib()
+        ids = [line.split()[1] for line in client.uidl()[1]]
+        for number in (1, 2, 4):
+            client.retr(number)
+        client.top(3, 1)
+        client.dele(1)
+        client.quit()
+        left = mailbox.mbox(self.spool)
+        self.addCleanup(left.close)
+        self.assertEqual([left[key].get_flags() for key in left.iterkeys()], ["RO", "", "RO", ""])
+        client = self.server.poplib()
+        self.assertEqual([line.split()[1] for line in client.uidl()[1]], ids[1:])
+        for line in client.list()[1]:
+            number, octets = map(int, line.split())
+            self.assertEqual(client.retr(number)[2], octets)
+        self.assertIn(b"Status: RO", client.retr(1)[1])
+        client.quit()
+        now = mailbox.mbox(self.spool)
+        self.addCleanup(now.close)
+        self.assertEqual([now[key].get_flags() for key in now.iterkeys()], ["RO"] * 4)
+
+    def test_marks_and_unique_ids_of_tpop3d(self) -> None:
+        """Promise: a server that would change unique-ids does not start."""
+        self.server.configuration["mbox"].update(mark_seen="retr", unique_ids="tpop3d")
+        self.assertIn('must be "never" with unique_ids = "tpop3d"', self.server.refuses_to_start())
+
+    def test_killed_while_it_marks(self) -> None:
+        """Promise: kill -9 while sessions end that have retrieved: the old spool or the marked one, and new mail."""
+        mail = [numbered(number) for number in range(400)]
+        marked = list(mail)
+        for at in (0, 200):
+            marked[at] = mail[at].replace(b"\n\n", b"\nStatus: RO\n\n", 1)
+        self.server.configuration["mbox"]["mark_seen"] = "retr"
+        for attempt in range(4):
+            self.spool.write_bytes(spool_of(mail))
+            self.server.start()
+            client = self.server.poplib()
+            client.retr(1)
+            client.retr(201)
+            client._shortcmd = None
+            client.sock.sendall(b"QUIT\r\n")
+            time.sleep(attempt * 0.002)
+            self.server.stop(signal.SIGKILL)
+            with open(self.spool, "ab") as file:
+                file.write(spool_of([numbered(1000)], 1000))
+            self.server.start()
+            self.server.session().command(b"QUIT")
+            left = split_spool(self.spool.read_bytes())
+            self.assertIn(left, ([*mail, numbered(1000)], [*marked, numbered(1000)]))
+            self.server.stop()
+
+    def test_no_room_for_rewriting(self) -> None:
+        """Promise: a disk or quota that is full removes nothing and marks nothing; with room again it goes on."""
+        mail = [numbered(number) for number in range(400)]
+        self.spool.write_bytes(spool_of(mail))
+        before = os.stat(self.spool)
+        self.server.configuration["mbox"]["mark_seen"] = "retr"
+
+        def little() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (before.st_size // 2, before.st_size // 2))
+
+        self.server.start(preexec_fn=little)
+        wire = self.server.session()
+        wire.command(b"RETR 2")
+        wire.body()
+        wire.command(b"DELE 1")
+        self.assertTrue(wire.command(b"QUIT").startswith(b"-ERR [SYS/TEMP] some deleted messages not removed"))
+        wait_until(lambda: "not marked as read" in self.server.output())
+        self.assertEqual(self.spool.read_bytes(), spool_of(mail))
+        after = os.stat(self.spool)
+        for name in ("st_ino", "st_mode", "st_uid", "st_gid", "st_mtime_ns"):
+            self.assertEqual(getattr(after, name), getattr(before, name), name)
+        self.server.restart()
+        wire = self.server.session()
+        wire.command(b"DELE 1")
+        self.assertEqual(wire.command(b"QUIT"), b"+OK bye (399 messages left)")
+        self.assertEqual(split_spool(self.spool.read_bytes()), mail[1:])
 
     def test_unique_ids_of_the_servers_before(self) -> None:
         """Promise: nothing is fetched twice after moving from tpop3d or UW ipop3d."""

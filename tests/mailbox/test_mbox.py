@@ -67,14 +67,14 @@ class MboxCase(SpoolCase):
     def scanned(self) -> Any:
         """Counts the octets that are read to find messages."""
         self.octets_read = 0
-        real = mbox_listings._pread
+        real = mbox_listings.pread
 
         def counting(descriptor: int, offset: int, octets: int) -> bytes:
             found = real(descriptor, offset, octets)
             self.octets_read += len(found)
             return found
 
-        return mock.patch.object(mbox_listings, "_pread", counting)
+        return mock.patch.object(mbox_listings, "pread", counting)
 
 
 class ListingTests(MboxCase):
@@ -336,7 +336,7 @@ class TroubleTests(MboxCase):
 
     def test_a_disk_that_fails(self) -> None:
         """Try again later; nothing is held."""
-        with mock.patch.object(mbox_listings, "_pread", side_effect=OSError(errno.EIO, "broken")):
+        with mock.patch.object(mbox_listings, "pread", side_effect=OSError(errno.EIO, "broken")):
             self.fails(self.driver().open_maildrop(JOE), StorageUnavailable)
         self.assertEqual(len(self.look()), 5)
 

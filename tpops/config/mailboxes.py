@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ValidationInfo, field_validator
 
 from tpops.config import checks
 from tpops.config.section import PathText, Section, key
@@ -70,6 +70,13 @@ class Mbox(Section):
             '"x-uid" (UW ipop3d) are what clients of these servers know already.'
         ),
     ] = "hash"
+    mark_seen: Annotated[
+        Literal["never", "retr"],
+        key(
+            '"retr" gives messages that were retrieved and stay the mark of mail programs (`Status: RO`) at QUIT, as '
+            'UW ipop3d did. Not with the unique-ids of "tpop3d", which the mark would change.'
+        ),
+    ] = "never"
     quoting: Annotated[
         Literal["mboxo", "mboxrd"],
         key('"mboxrd": lines that begin with ">From " have lost a sign when they are sent; with "mboxo" they stay.'),
@@ -94,3 +101,10 @@ class Mbox(Section):
         ),
     ] = ""
     cache_mib: Annotated[int, key("Memory for the listings of spools, in MiB.", ge=0)] = 64
+
+    @field_validator("mark_seen")
+    @classmethod
+    def _unique_ids_stay(cls, value: str, info: ValidationInfo) -> str:
+        if value == "retr" and info.data.get("unique_ids") == "tpop3d":
+            raise ValueError('must be "never" with unique_ids = "tpop3d": the mark would change the unique-ids')
+        return value

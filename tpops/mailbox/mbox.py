@@ -46,6 +46,7 @@ class MboxOptions:
     @ivar unique_ids: their style, see L{tpops.mailbox.mbox_scan}
     @ivar unquote: the spools are "mboxrd"
     @ivar dotlock: see L{tpops.mailbox.spool_locks}
+    @ivar mark_seen: a retrieved message that stays gets the mark of mail programs at UPDATE
     @ivar index: keep index files
     @ivar lock_wait_seconds: how long to wait for another session, or for a delivery, to end
     @ivar cache_octets: memory for listings
@@ -55,6 +56,7 @@ class MboxOptions:
     unique_ids: str = HASH
     unquote: bool = False
     dotlock: str = spool_locks.TRY
+    mark_seen: bool = False
     index: bool = True
     lock_wait_seconds: float = 10.0
     cache_octets: int = 64 << 20
@@ -129,7 +131,7 @@ class MboxDriver:
 
     def _read(self, spool: bytes, lock: SpoolLock) -> Listing:
         if lock.writable:
-            mbox_rewrite.recover(lock.descriptor, self.listings.path(spool, b".journal"))
+            mbox_rewrite.recover(lock.descriptor, self.listings.journal(spool))
         return self.listings.refresh(spool, lock.descriptor)
 
     async def _lock_session(self, spool: bytes) -> Callable[[], None]:

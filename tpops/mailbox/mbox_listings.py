@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -68,9 +68,13 @@ class MboxListings:
             name = hashlib.sha256(spool).hexdigest().encode("ascii")
         return os.path.join(self._directory, name + ending)
 
+    def journal(self, spool: bytes) -> bytes:
+        """The path of the journal of a spool's rewriting."""
+        return self.path(spool, b".journal")
+
     def has_journal(self, spool: bytes) -> bool:
         """Whether somebody was killed while he rewrote the spool."""
-        return os.path.exists(self.path(spool, b".journal"))
+        return os.path.exists(self.journal(spool))
 
     def current(self, spool: bytes, facts: os.stat_result) -> Listing | None:
         """The listing when it is in memory and still true, else None."""
@@ -95,6 +99,11 @@ class MboxListings:
             self.save(spool, kept)
         self.cache.put(spool, *kept)
         return kept
+
+    def keep(self, spool: bytes, listing: Listing) -> None:
+        """This is the listing now."""
+        self.cache.put(spool, *listing)
+        self.save(spool, listing)
 
     def save(self, spool: bytes, listing: Listing) -> None:
         """Write the index file.  A failure is logged once: listings then come from memory."""
@@ -127,6 +136,24 @@ class MboxListings:
                 rows.append((sizes[number - 1], unique_ids[number - 1], shifted.pack()))
         return stamp, Snapshot.of([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
 
+    def grown(self, listing: Listing, growth: Mapping[int, tuple[int, int]], stamp: Stamp) -> Listing:
+        """
+        The listing after some messages got longer.
+
+        @param growth: by message number, stored octets and wire octets
+        """
+        _, old = listing
+        places, sizes = old.all_places(), list(old.sizes)
+        moved = 0
+        for at, packed in enumerate(places):
+            place = Place.unpack(packed)
+            stored, wire = growth.get(at + 1, (0, 0))
+            start, body = place.start + moved, place.body + moved
+            moved += stored
+            places[at] = Place(start, body, place.end + moved, place.next + moved).pack()
+            sizes[at] += wire
+        return stamp, Snapshot.of(sizes, old.unique_ids(), places)
+
     def _appended(self, kept: Listing, facts: os.stat_result, descriptor: int) -> bool:
         """Whether the spool is what it was with something behind it."""
         (inode, _, size), snapshot = kept[0][0], kept[1]
@@ -143,7 +170,7 @@ class MboxListings:
 
     def _read(self, descriptor: int, size: int, old: Snapshot | None) -> Snapshot:
         """The spool's messages; those of C{old}, but the last, are not read again."""
-        read = partial(_pread, descriptor)
+        read = partial(pread, descriptor)
         if old is None:
             found = list(scan(read, 0, size, self._style, self._unquote))
             return _extended(Snapshot.of([], [], []), found)
@@ -159,7 +186,8 @@ class MboxListings:
         return _extended(Snapshot.of(sizes, unique_ids, places), new)
 
 
-def _pread(descriptor: int, offset: int, octets: int) -> bytes:
+def pread(descriptor: int, offset: int, octets: int) -> bytes:
+    """See L{tpops.mailbox.mbox_scan.Read}."""
     return os.pread(descriptor, octets, offset)
 
 

@@ -35,7 +35,7 @@ _WINDOW = 1 << 20
 _MOST_LINE = 4096
 
 #: Longest header that is looked into for fields.
-_MOST_HEADER = 1 << 20
+MOST_HEADER = 1 << 20
 
 #: Octets that tpop3d hashes.
 _TPOP3D_OCTETS = 512
@@ -185,7 +185,7 @@ def _message(
     """The message behind a separator; None for the internal one of c-client."""
     start, body = separator
     place = Place(start, body, _end(window, body, following, following == size), following)
-    header = _header(window.octets(body, min(place.end, body + _WINDOW)))
+    header = header_of(window.octets(body, min(place.end, body + _WINDOW)))
     if start == 0 and _INTERNAL.search(header):
         return None
     octets = Octets()
@@ -221,18 +221,18 @@ def _end(window: _Window, body: int, following: int, last: bool) -> int:
     return following if last else max(following - 1, body)
 
 
-def _header(beginning: bytes) -> bytes:
+def header_of(beginning: bytes) -> bytes:
     """The header fields of a message, with the line end of the last."""
     if beginning.startswith((b"\n", b"\r\n")):
         return b""
-    end = _HEADER_END.search(beginning, 0, _MOST_HEADER)
-    return beginning[: beginning.index(b"\n", end.start()) + 1] if end else beginning[:_MOST_HEADER]
+    end = _HEADER_END.search(beginning, 0, MOST_HEADER)
+    return beginning[: beginning.index(b"\n", end.start()) + 1] if end else beginning[:MOST_HEADER]
 
 
 def _validity(read: Read, end: int) -> bytes:
     """The UID validity in the first message's header, b"" for none."""
-    beginning = read(0, min(_MOST_HEADER, end))
-    found = _VALIDITY.search(_header(beginning))
+    beginning = read(0, min(MOST_HEADER, end))
+    found = _VALIDITY.search(header_of(beginning))
     return found[1] if found else b""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -19,7 +20,8 @@ from zope.interface import implementer
 from tpops.errors import MaildropBusy, MessageVanished, RemoveFailed, StorageError, StorageUnavailable
 from tpops.interfaces import IMaildrop, INotesRetrieval, IStoredMessage
 from tpops.mailbox import mbox_rewrite
-from tpops.mailbox.mbox_listings import Listing, stamp_of
+from tpops.mailbox.mbox_listings import Listing, pread, stamp_of
+from tpops.mailbox.mbox_marks import read_mark
 from tpops.mailbox.mbox_scan import Place
 from tpops.mailbox.sizes import OPEN_FLAGS
 from tpops.mailbox.spool_locks import SpoolLock
@@ -169,7 +171,17 @@ class MboxSession:
         self._driver.listings.forget(self._spool)
 
     async def mark_seen(self, numbers: Collection[int]) -> None:
-        """See L{INotesRetrieval.mark_seen}: the marks in a spool belong to mail programs."""
+        """See L{INotesRetrieval.mark_seen}."""
+        if not self._driver.options.mark_seen:
+            return
+        try:
+            lock = await self._driver.lock_spool(self._spool)
+            try:
+                await self._driver.run_in_thread(self._mark, lock, numbers)
+            finally:
+                lock.release()
+        except (OSError, ValueError, StorageError, MaildropBusy) as problem:
+            _log.warn("messages of {spool!r} not marked as read: {why}", spool=self._spool, why=str(problem))
 
     async def close(self) -> None:
         """See L{IMaildrop.close}."""
@@ -202,6 +214,32 @@ class MboxSession:
         """Take messages out of the locked spool; for a thread."""
         if not lock.writable:
             raise PermissionError(errno.EACCES, "the spool may not be written")
+        listing, wanted = self._find(lock, numbers)
+        places = [Place.unpack(listing[1].place(number)) for number in wanted]
+        gaps = [(place.start, place.next) for place in places]
+        listings = self._driver.listings
+        mbox_rewrite.cut(lock.descriptor, gaps, listings.journal(self._spool))
+        listings.keep(self._spool, listings.without(listing, wanted, stamp_of(os.fstat(lock.descriptor))))
+
+    def _mark(self, lock: SpoolLock, numbers: Collection[int]) -> None:
+        """Mark messages of the locked spool as read; for a thread."""
+        listings = self._driver.listings
+        if not lock.writable:
+            raise PermissionError(errno.EACCES, "the spool may not be written")
+        if listings.has_journal(self._spool):
+            raise StorageUnavailable("its rewriting is to be brought to an end first")
+        listing, wanted = self._find(lock, numbers)
+        read = partial(pread, lock.descriptor)
+        marks = {number: read_mark(read, Place.unpack(listing[1].place(number))) for number in wanted}
+        done = {number: mark for number, mark in marks.items() if mark is not None}
+        if done:
+            edits = [mark.edit for mark in done.values()]
+            mbox_rewrite.replace(lock.descriptor, edits, listings.journal(self._spool))
+            growth = {number: (mark.stored, mark.wire) for number, mark in done.items()}
+            listings.keep(self._spool, listings.grown(listing, growth, stamp_of(os.fstat(lock.descriptor))))
+
+    def _find(self, lock: SpoolLock, numbers: Collection[int]) -> tuple[Listing, list[int]]:
+        """The listing of the locked spool, and these messages in it, in order, without those that have gone."""
         listing = self._listing
         wanted = sorted(numbers)
         if stamp_of(os.fstat(lock.descriptor)) != listing[0]:
@@ -209,12 +247,7 @@ class MboxSession:
             there = _numbers(listing)
             ids = [self.messages.unique_id(number) for number in wanted]
             wanted = sorted(there[one] for one in ids if one in there)
-        places = [Place.unpack(listing[1].place(number)) for number in wanted]
-        gaps = [(place.start, place.next) for place in places]
-        mbox_rewrite.cut(lock.descriptor, gaps, self._driver.listings.path(self._spool, b".journal"))
-        now = self._driver.listings.without(listing, wanted, stamp_of(os.fstat(lock.descriptor)))
-        self._driver.listings.cache.put(self._spool, *now)
-        self._driver.listings.save(self._spool, now)
+        return listing, wanted
 
 
 def _numbers(listing: Listing) -> dict[bytes, int]:
