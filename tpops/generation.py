@@ -88,7 +88,7 @@ class Generation:
         self._clients: ClientCertificates | None = same._clients if same else assembly.client_certificates(config)
         self._certificates: Certificates | None = same._certificates if same else self._make_certificates()
         self._shared = self._make_shared()
-        self._lmtp = LMTPService(config.lmtp, config.server.hostname, self._backend, reactor)
+        self._lmtp = LMTPService(config.lmtp, config.server.hostname, config.delivery.spool_dir, self._backend, reactor)
 
     def listeners(self) -> Iterator[tuple[Listener, Factory[Any]]]:
         """Where this configuration listens, and what serves there; new factories at each call."""

@@ -10,7 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.delivery.lmtp_harness import BEGIN, END, GREETING, MESSAGE, STORED, Server
 from tests.delivery.test_lmtp_data import TEXTS, cut, stuffed
+from tpops.delivery import lmtp_late
 from tpops.delivery import lmtp_replies as replies
+from tpops.errors import StorageUnavailable
 
 
 class ContentTests(SynchronousTestCase):
@@ -167,6 +169,53 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(server.maildrops.octets("joe"), [STORED])
         self.assertEqual(server.maildrops.octets("eva"), [])
         self.assertEqual((server.messages[0].octets, server.shared.deliveries.under_way), (0, 0))
+
+    def test_the_next_try(self) -> None:
+        """Promise: who goes during a delivery and sends the message again waits for it, and makes no second copy."""
+        server = Server(most_connections=9)
+        server.maildrops.holds = {"joe"}
+        impatient = server.client().begin("joe")
+        impatient.say(MESSAGE + END)
+        impatient.leave()
+        server.maildrops.holds = set()
+        self.assertEqual(server.client().begin("joe").say(MESSAGE + END), replies.UNAVAILABLE)
+        self.assertIn(b"250 2.1.5", server.client().begin("joe").say(b"another\r\n.\r\n"))
+        server.maildrops.release("joe")
+        self.assertEqual(len(server.maildrops.octets("joe")), 2)
+        self.assertIn(b"250 2.1.5", server.client().begin("joe", "eva").say(MESSAGE + END))
+        self.assertEqual((len(server.maildrops.octets("joe")), len(server.maildrops.octets("eva"))), (2, 1))
+        # Left out once: the same text again is another message.
+        self.assertIn(b"250 2.1.5", server.client().begin("joe").say(MESSAGE + END))
+        self.assertEqual(len(server.maildrops.octets("joe")), 3)
+
+    def test_the_next_try_after_a_failure(self) -> None:
+        """Promise: what failed after the client had gone is delivered at the next try; nothing is known for ever."""
+        server = Server()
+        server.maildrops.holds = {"joe", "eva"}
+        server.maildrops.errors["joe"] = StorageUnavailable("down")
+        client = server.client().begin("joe", "eva")
+        client.say(MESSAGE + END)
+        client.leave()
+        for name in ("joe", "eva"):
+            server.maildrops.release(name)
+        server.maildrops.holds, server.maildrops.errors = set(), {}
+        server.clock.advance(lmtp_late.SECONDS)
+        server.client().begin("joe", "eva").say(MESSAGE + END)
+        self.assertEqual((len(server.maildrops.octets("joe")), len(server.maildrops.octets("eva"))), (1, 2))
+
+    def test_bounded_memory_of_tries(self) -> None:
+        """Promise: only so many deliveries are remembered, the latest."""
+        late = lmtp_late.LateReplies(lambda: 0.0)
+
+        def gone() -> bool:
+            return False
+
+        keys = [(b"", "", str(number)) for number in range(lmtp_late.MOST + 1)]
+        for key in keys:
+            self.assertEqual(late.begin(key, gone), lmtp_late.Verdict.DELIVER)
+            late.end(key, gone, True)
+        self.assertEqual(late.begin(keys[0], gone), lmtp_late.Verdict.DELIVER)
+        self.assertEqual(late.begin(keys[1], gone), lmtp_late.Verdict.DONE)
 
     def test_saying_nothing_more(self) -> None:
         """Promise: a client that closes its side first still gets its replies."""

@@ -13,6 +13,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import corpus, mariadb
+from tests.integration.mail_database import SCHEMAS
 from tests.integration.postfix import PROGRAMS, Postfix, reason_to_skip, shared
 from tests.integration.server import PATIENCE_SECONDS, RunningServer, wait_until
 from tests.support import need
@@ -21,10 +22,10 @@ DOMAIN = "example.org"
 
 SENDER = "ann@sender.test"
 
-MESSAGE = b"From: ann@sender.test\nSubject: hello\nMessage-ID: <1@sender.test>\n\ntext\n"
-
 #: Postfix adds one where there is none.
 DATE = b"Date: Wed, 25 Nov 2026 12:00:00 +0000\n"
+
+MESSAGE = DATE + b"From: ann@sender.test\nSubject: hello\nMessage-ID: <1@sender.test>\n\ntext\n"
 
 USERS = ("joe", "full", "max")
 
@@ -127,7 +128,7 @@ class BounceTests(PostfixCase):
 
 
 class DatabaseDownTests(PostfixCase):
-    """Users in a file, and eva in a database."""
+    """Users in a file, eva in a database, and the mail of sql in that database."""
 
     skip = PostfixCase.skip or need(None, *mariadb.PROGRAMS)
 
@@ -143,6 +144,10 @@ class DatabaseDownTests(PostfixCase):
             "CREATE TABLE people.people (who VARCHAR(255), pw VARCHAR(255), place VARCHAR(255))",
             f"INSERT INTO people.people VALUES ('eva@{DOMAIN}', '{{PLAIN}}secret', '{self.place}')",
         )
+        for name in ("accounts", "mail"):
+            self.database.script(SCHEMAS / f"mysql-v2-{name}.sql", "people")
+        with open(self.server.directory / "users", "a") as users:
+            users.write(f"sql@{DOMAIN}:{{PLAIN}}secret::::{self.server.directory}::userdb_mail=mysql:\n")
         return [
             {
                 "driver": "mysql",
@@ -162,11 +167,11 @@ class DatabaseDownTests(PostfixCase):
     def test_database_down(self) -> None:
         """Promise: what a database that is down would know waits; it is delivered, once, when the database is back."""
         self.database.stop()
-        queue_id = self.to("joe", "eva", "nobody", "full")
+        queue_id = self.to("joe", "eva", "sql", "nobody", "full")
         self.assertTrue(self.status(queue_id, "joe").startswith("dsn=2.1.5 status=sent"))
         self.assertTrue(self.status(queue_id, "full").startswith("dsn=5.2.2 status=bounced"))
-        for name in ("eva", "nobody"):
-            self.assertTrue(self.status(queue_id, name).startswith("dsn=4.3.0 status=deferred"))
+        for name in ("eva", "sql", "nobody"):
+            self.assertIn("dsn=4.3.0 status=deferred", self.status(queue_id, name))
         self.assertEqual(self.counts(), {"joe": 1, "full": 0, "max": 0})
         self.assertEqual(self.mail_of_eva(), 0)
         wait_until(lambda: len(self.postfix.bounces()) == 1, "one bounce")
@@ -174,6 +179,13 @@ class DatabaseDownTests(PostfixCase):
         self.postfix.wait_empty()
         self.assertEqual(self.counts(), {"joe": 1, "full": 0, "max": 0})
         self.assertEqual(self.mail_of_eva(), 1)
+        session = self.server.session(f"sql@{DOMAIN}", "secret")
+        self.assertTrue(session.command(b"STAT").startswith(b"+OK 1 "))
+        header, _, rest = session.multi_line(b"RETR 1")[1].partition(DATE.replace(b"\n", b"\r\n"))
+        self.assertTrue(
+            header.startswith(b"Return-Path: <ann@sender.test>\r\nDelivered-To: sql@example.org\r\nReceived: ")
+        )
+        self.assertEqual(rest, MESSAGE.removeprefix(DATE).replace(b"\n", b"\r\n"))
         self.assertTrue(self.status(queue_id, "nobody").startswith("dsn=5.1.1 status=bounced"))
         wait_until(lambda: len(self.postfix.bounces()) == 2, "the second bounce")
 

@@ -170,11 +170,11 @@ class LMTPServer(Connection):
             if message is None:
                 self.send(content.refusal * len(transaction.recipients))
             else:
-                await self._deliver_to_each(transaction, message)
+                await self._deliver_to_each(transaction, message, content.digest())
         finally:
             await self._close_content()
 
-    async def _deliver_to_each(self, transaction: Transaction[Recipient], message: Message) -> None:
+    async def _deliver_to_each(self, transaction: Transaction[Recipient], message: Message, digest: bytes) -> None:
         self._messages += 1
         hop = Hop(
             client=self._dialog.client,
@@ -184,7 +184,7 @@ class LMTPServer(Connection):
             utf8=transaction.mail.utf8,
             at=self.shared.epoch(),
         )
-        arrival = Arrival(hop, transaction.mail.sender, message)
+        arrival = Arrival(hop, transaction.mail.sender, message, digest)
         deliver = self.shared.deliveries.deliver
         outcomes = [
             Deferred.fromCoroutine(deliver(arrival, recipient, self._is_there)) for recipient in transaction.recipients

@@ -9,6 +9,7 @@ Limits: a message that is too big, or for which there is no room, is thrown away
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import Deferred
@@ -43,6 +44,7 @@ class Content:
         self._run_in_thread = run_in_thread
         self._most_octets = most_octets
         self._lines = StoredLines()
+        self._digest = hashlib.blake2b(digest_size=32)
         self._pieces: list[bytes] = []
         self._waiting = 0
         self._handed_on = False
@@ -56,14 +58,20 @@ class Content:
         if self.refusal:
             return None
         stored = self._lines.feed(octets)
+        self._digest.update(stored)
         self._pieces.append(stored)
         self._waiting += len(stored)
         return self._in_thread(self._hand_on) if self._waiting > PIECE_OCTETS else None
+
+    def digest(self) -> bytes:
+        """By which a message is known again."""
+        return self._digest.digest()
 
     async def complete(self) -> Message | None:
         """All has come: the message, which lives until L{close}; None when it cannot be taken, for L{refusal}."""
         if not self.refusal:
             self._pieces.append(self._lines.finish())
+            self._digest.update(self._pieces[-1])
             if self._handed_on:
                 await self._in_thread(self._finish)
             else:

@@ -3,8 +3,8 @@ Deliveries by LMTP: who gets a message, and what the client is told about each o
 
 Purpose: what all connections share: the way from an address to an account, the bound on deliveries at the same time,
 one entry in the log for each recipient.  Nothing here raises: every outcome is a reply.
-Limits: a delivery that has begun is never cut off.  One that waits for its turn when the client goes is left out: he
-will try again, and would find it done twice.
+Limits: a delivery that has begun is never cut off; what the client's next try does then is in
+L{tpops.delivery.lmtp_late}.  One that waits for its turn when the client goes is left out: he will try again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tpops.delivery import lmtp_replies as replies
 from tpops.delivery.incoming import Message
 from tpops.delivery.lmtp_commands import unquoted
 from tpops.delivery.lmtp_header import Headers, Hop, fields
+from tpops.delivery.lmtp_late import LateReplies, Verdict
 from tpops.errors import AccountDisabled, BadCredentials
 from tpops.events.text import one_field, one_line
 from tpops.interfaces import IAppendable
@@ -48,11 +49,13 @@ class Arrival:
     @ivar hop: how
     @ivar sender: the reverse-path
     @ivar message: its octets
+    @ivar digest: by which it is known again
     """
 
     hop: Hop
     sender: str
     message: Message
+    digest: bytes
 
 
 class Deliveries:
@@ -81,6 +84,7 @@ class Deliveries:
         self._account = account
         self._maildrops = maildrops
         self._headers = headers
+        self._late = LateReplies(seconds)
         self._turns = DeferredSemaphore(at_a_time)
         self._quota_defers = quota_defers
         self._seconds = seconds
@@ -118,13 +122,27 @@ class Deliveries:
             if not wanted():
                 self._told(arrival, recipient, replies.UNAVAILABLE, 0.0, why="the client has gone before its turn")
                 return replies.UNAVAILABLE
-            self.under_way += 1
-            try:
-                return await self._append(arrival, recipient, wanted)
-            finally:
-                self.under_way -= 1
+            return await self._deliver_once(arrival, recipient, wanted)
         finally:
             self._turns.release()
+
+    async def _deliver_once(self, arrival: Arrival, recipient: Recipient, wanted: Callable[[], bool]) -> bytes:
+        """Deliver, unless an earlier try with the same message has done so, or is about to."""
+        key = (arrival.digest, arrival.sender, recipient.address)
+        verdict = self._late.begin(key, wanted)
+        if verdict is not Verdict.DELIVER:
+            done = verdict is Verdict.DONE
+            reply = replies.stored(arrival.hop.delivery) if done else replies.UNAVAILABLE
+            self._told(arrival, recipient, reply, 0.0, why=verdict.value)
+            return reply
+        self.under_way += 1
+        reply = b""
+        try:
+            reply = await self._append(arrival, recipient, wanted)
+        finally:
+            self.under_way -= 1
+            self._late.end(key, wanted, reply.startswith(b"2"))
+        return reply
 
     async def _append(self, arrival: Arrival, recipient: Recipient, wanted: Callable[[], bool]) -> bytes:
         began = self._seconds()

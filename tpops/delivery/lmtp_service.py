@@ -48,10 +48,12 @@ class LMTPService:
     See the module.
 
     @param hostname: this machine's name
+    @param spool_dir: where big messages are kept while they arrive, "" for the system's directory
     """
 
-    def __init__(self, config: LMTP, hostname: str, backend: Backend, reactor: Any) -> None:
+    def __init__(self, config: LMTP, hostname: str, spool_dir: str, backend: Backend, reactor: Any) -> None:
         self._config = config
+        self._spool_dir = spool_dir
         self._threads = 0
         self._reactor = reactor
         self.shared = Shared(
@@ -133,7 +135,7 @@ class LMTPService:
             _log.error("lmtp: {count} deliveries are not over at the end", count=shared.deliveries.under_way)
 
     def _content(self, run_in_thread: Any) -> Content:
-        message = Message(self._config.return_path, None, separator=False)
+        message = Message(self._config.return_path, self._spool_dir or None, separator=False)
         return Content(message, run_in_thread, self._config.message_octets)
 
 
