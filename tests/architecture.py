@@ -5,7 +5,8 @@ Purpose: L{violations} reads every module with L{ast} and says, one line each, w
 within functions and under C{TYPE_CHECKING} count as well, and so does C{importlib.import_module} with a
 constant name.
 
-    core    model, errors, interfaces, coroutines, credentials, protocol, mailbox.view    imports core; protocol is pure
+    core    model, errors, interfaces, coroutines, credentials, patterns, protocol, mailbox.view    imports core;
+                                                                 protocol is pure
     parts   mailbox, cred, policy, events, config, db, upstream      import core, themselves, db and upstream
     server                                                       imports core and itself
     roots   service, generation, assembly, backend, tap, process, delivery, admin, postfix   import anything, reactor
@@ -29,6 +30,7 @@ CORE_MODULES = frozenset(
         "tpops.errors",
         "tpops.interfaces",
         "tpops.coroutines",
+        "tpops.patterns",
         "tpops.credentials",
         "tpops.mailbox.view",
     )
