@@ -54,6 +54,16 @@ def server_options(config: Config) -> ServerOptions:
     )
 
 
+def login_names(config: Config) -> names.LoginNames:
+    """How login names become canonical, and where they have a folder."""
+    rules, folders = config.names, config.folders
+    expression = folders.expression
+    if folders.separator:
+        expression = names.behind(folders.separator, rules.separators)
+    taken = names.NamePart(expression) if expression else None
+    return names.LoginNames(rules.default_domain, rules.lowercase, rules.separators, taken)
+
+
 def limiter(config: Config, memory: AnyMemory, seconds: Callable[[], float]) -> Limits:
     """Who may connect, and how long a wrong guess takes."""
     limits, protocol = config.limits, config.protocol
@@ -116,6 +126,9 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream
         lock_wait_seconds=maildir.lock_wait_seconds,
         uidl_map=maildir.uidl_map,
         cache_octets=maildir.cache_mib << 20,
+        tpop3d=maildir.unique_ids == "tpop3d",
+        recursive=maildir.recursive,
+        ignored_folders=maildir.ignored_folders,
     )
     spools = MboxOptions(
         directory=mbox.index_dir or os.path.join(config.server.state_dir, "mbox"),

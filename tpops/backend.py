@@ -25,7 +25,6 @@ from tpops.cred import drivers
 from tpops.cred.app_password_store import AppPasswordStore
 from tpops.cred.app_passwords import AppPasswords, LastUses
 from tpops.cred.hashes import RunInThread, Verifier
-from tpops.cred.names import LoginNames
 from tpops.cred.ordered import OrderedChecker
 from tpops.cred.rehash import Rehash
 from tpops.cred.sealing import KeyFile
@@ -57,7 +56,7 @@ class Backend:
         self.run_in_thread: RunInThread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         passwords, seconds = config.passwords, reactor.seconds
         verifier = Verifier(self.run_in_thread, seconds, passwords.cache_entries, passwords.cache_ttl_seconds)
-        self.names = LoginNames(config.names.default_domain, config.names.lowercase, config.names.separators)
+        self.names = assembly.login_names(config)
         self.upstream = assembly.upstream(config, reactor)
         hostname = config.server.hostname
         means = Means(verifier, self.run_in_thread, seconds, reactor, self.names.split, hostname, self.upstream)

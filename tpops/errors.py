@@ -20,6 +20,7 @@ The errors of tpops, one tree.
     |- StorageError
     |  |- StorageUnavailable [SYS/TEMP]
     |  |- MaildropBroken [SYS/PERM]
+    |  |- NoSuchFolder [SYS/PERM]
     |  |- MessageVanished
     |  |- RemoveFailed [SYS/TEMP]
     |  `- QuotaExceeded [SYS/PERM]
@@ -183,6 +184,17 @@ class MaildropBroken(StorageError):
 
     code = "SYS/PERM"
     public = "maildrop cannot be opened, contact the administrator"
+
+
+class NoSuchFolder(StorageError):
+    """
+    The user has no folder of the name that he named, or his mail has no folders.
+
+    Not [AUTH]: clients take that for a wrong password, and ask for another one (RFC 3206 section 3).
+    """
+
+    code = "SYS/PERM"
+    public = "there is no such folder"
 
 
 class MessageVanished(StorageError):

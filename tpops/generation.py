@@ -232,7 +232,7 @@ class Generation:
             login_delay=round(self.config.limits.login_delay_seconds),
             implementation=implementation(),
         )
-        over_tls = channel.OverTLS(proven, self._clients, self._backend.names.canonical)
+        over_tls = channel.OverTLS(proven, self._clients, self._backend.names.same)
         return Offers(base, protocol.plaintext, protocol.plaintext_networks, over_tls, apop_only=protocol.apop_only)
 
     def _make_certificates(self) -> Certificates | None:

@@ -109,6 +109,7 @@ class Account:
     @ivar gid: numeric group id that owns the mail, or None
     @ivar quota_octets: most stored octets of all his messages together, 0 for any; None means the configured default
     @ivar quota_messages: most messages, 0 for any; None means the configured default
+    @ivar folder: the folder of his mail that is asked for, "" for none; as the client wrote it
     """
 
     name: str
@@ -119,6 +120,7 @@ class Account:
     gid: int | None = None
     quota_octets: int | None = None
     quota_messages: int | None = None
+    folder: str = ""
 
 
 @attrs.frozen(slots=True)
@@ -150,6 +152,7 @@ class Session:
     @ivar mechanism: how he gave it: PASS, APOP or the name of a SASL mechanism
     @ivar master: the name with whose password the client logs in as another, as he gave it, or None
     @ivar user: canonical name, once logged in
+    @ivar folder: the folder that his name named, once logged in, "" for none
     @ivar driver: name of the accounts source that said yes
     @ivar messages_at_login: messages in the maildrop
     @ivar octets_at_login: their octets
@@ -168,6 +171,7 @@ class Session:
     mechanism: str = ""
     master: bytes | None = None
     user: str | None = None
+    folder: str = ""
     driver: str | None = None
     messages_at_login: int = 0
     octets_at_login: int = 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tpops.cred.names import MAX_NAME_OCTETS, LoginNames, split
+from tpops.cred.names import MAX_NAME_OCTETS, LoginNames, NamePart, avatar_of, behind, read_avatar_id, split
 from tpops.errors import BadCredentials
 
 
@@ -67,3 +69,68 @@ class SplitTests(SynchronousTestCase):
         self.assertEqual(split("joe+list@example.org", "@%+"), ("joe+list", "example.org"))
         self.assertEqual(split("joe", "@%+"), ("joe", ""))
         self.assertEqual(split("joe@x", ""), ("joe@x", ""))
+
+
+class FolderTests(SynchronousTestCase):
+    """Names that name a folder."""
+
+    def names(self, separator: str = "+", default_domain: str = "", **rules: Any) -> LoginNames:
+        """The rules with a separator."""
+        return LoginNames(default_domain, folders=NamePart(behind(separator, "@%+")), **rules)
+
+    def test_folder_is_taken_off(self) -> None:
+        """popserv: the account is asked under the rest of the name; only that is lower case and gets a domain."""
+        for raw, account, folder in (
+            ("Joe+Lists", "joe@example.org", "Lists"),
+            ("joe+lists@example.net", "joe@example.net", "lists"),
+            ("joe+lists%example.net", "joe%example.net", "lists"),
+            ("joe@example.net+lists", "joe@example.net", "lists"),
+            ("joe+a+b", "joe@example.org", "a+b"),
+            ("joe+Lists/tpops@example.net", "joe@example.net", "Lists/tpops"),
+            ("joe+Entwürfe", "joe@example.org", "Entwürfe"),
+            ("joe+../ann", "joe@example.org", "../ann"),
+            ("joe+", "joe@example.org", ""),
+            ("joe", "joe@example.org", ""),
+        ):
+            self.assertEqual(self.names(default_domain="example.org").parted(raw.encode()), (account, folder), raw)
+
+    def test_every_sign_parts(self) -> None:
+        """Promise: what is special in expressions is no more than a sign as a separator."""
+        for separator in "!\"#$%&'()*+,-:;<=>?[\\]^_`{|}~":
+            names = self.names(separator)
+            self.assertEqual(names.parted(f"joe{separator}lists@a".encode()), ("joe@a", "lists"), separator)
+        strange = LoginNames(folders=NamePart(behind("+", "]^-@+")))
+        for sign in "]^-@":
+            self.assertEqual(strange.parted(f"joe+a{sign}b".encode()), (f"joe{sign}b", "a"))
+        self.assertEqual(LoginNames(folders=NamePart(behind("+", ""))).parted(b"joe+a@b"), ("joe", "a@b"))
+
+    def test_expression(self) -> None:
+        """popserv's C{folder}, also one where the folder comes first."""
+        names = LoginNames(folders=NamePart("^([^/]*)/"))
+        self.assertEqual(names.parted(b"lists/joe@a"), ("joe@a", "lists"))
+        self.assertRaisesRegex(ValueError, "one pair", NamePart, "a")
+        self.assertRaisesRegex(ValueError, "one pair", NamePart, "(a)(b)")
+
+    def test_without_folders_nothing_is_taken_off(self) -> None:
+        """Promise: by default a plus sign means what it always meant."""
+        self.assertEqual(LoginNames().parted(b"joe+lists"), ("joe+lists", ""))
+        self.assertEqual(LoginNames().whole(b"joe+lists"), "joe+lists")
+        self.assertTrue(LoginNames().same(b"Joe+lists", b"joe+lists"))
+
+    def test_dangerous_names_stay_refused(self) -> None:
+        """Promise: what is left is as harmless as any login name, and a folder alone is nobody's."""
+        for raw in (b"+lists", b"../x+lists", b"joe/x+lists", b"joe+a\0b", b"joe+\xff"):
+            self.assertRaises(BadCredentials, self.names().parted, raw)
+
+    def test_others_vouch_for_accounts_only(self) -> None:
+        """Promise: whoever gets a token or certificate for joe+x somewhere is not joe here."""
+        for raw in (b"joe+x", b"joe+", b"joe+x@example.org"):
+            self.assertRaises(BadCredentials, self.names().whole, raw)
+            self.assertRaises(BadCredentials, self.names().same, raw, raw)
+        self.assertTrue(self.names().same(b"Joe+lists@a", b"joe@A"))
+        self.assertFalse(self.names().same(b"ann+lists@a", b"joe@a"))
+
+    def test_avatar_ids_carry_the_folder(self) -> None:
+        """Promise: what stands in one is read from it, whatever signs the names have."""
+        for parts in (("a", "joe:x@b", "Lists: 1"), ("!a", "joe", "")):
+            self.assertEqual(read_avatar_id(avatar_of(*parts)), parts)

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from tests.contracts.append import AppendContract
 from tests.contracts.maildrop import MaildropContract
 from tests.mailbox.spools import SpoolCase, quoted, spool_of
-from tests.mailbox.support import MaildirTestCase
+from tests.mailbox.support import Maildir, MaildirTestCase
 from tpops.interfaces import IAppendable, IMaildrop, IMaildropDriver
 from tpops.mailbox.memory import MemoryDriver
 from tpops.mailbox.view import Mailbox
@@ -151,6 +151,96 @@ class MaildirInThreadsTests(MaildirTests):
             return succeed(None).addCallback(lambda _: f(*arguments))
 
         return self.driver(run, lock_wait_seconds=0.0)
+
+
+class FolderTests(MaildropContract, MaildirTestCase):
+    """A folder of a Maildir that has mail in itself and in another folder, too; alone, or beside sessions with all."""
+
+    account = Account("joe", "test", folder="Lists/tpops")
+    options: dict[str, Any] = {"lock_wait_seconds": 0.0}
+
+    def setUp(self) -> None:
+        """Mail that is none of the folder's."""
+        super().setUp()
+        self.numbers = count(1)
+        self.folders = [Maildir(f"{self.maildir.root}/{name}") for name in (".Lists.tpops", ".Lists")]
+        for other in (self.maildir, self.folders[1]):
+            other.deliver("1700000001.M1P2.host", b"not here\n")
+
+    def make_driver(self) -> Any:
+        """See MaildropContract."""
+        return self.driver(**self.options)
+
+    def store(self, message: bytes) -> None:
+        """See MaildropContract."""
+        self.folders[0].deliver(f"{1700000000 + next(self.numbers)}.M1P2.host", message)
+
+    def paths(self) -> list[tuple[Maildir, str]]:
+        """The messages in order."""
+        return [(self.folders[0], name) for name in self.folders[0].files()]
+
+    def stored(self) -> list[bytes]:
+        """See MaildropContract."""
+        found = []
+        for maildir, name in self.paths():
+            with open(os.path.join(maildir.root, name), "rb") as file:
+                found.append(file.read())
+        return found
+
+    def take_away(self, index: int) -> None:
+        """See MaildropContract."""
+        maildir, name = self.paths()[index]
+        os.unlink(os.path.join(maildir.root, name))
+        maildir.touch("new")
+
+
+class FolderOfRecursiveTests(FolderTests):
+    """The same where others may have all folders."""
+
+    options = {"lock_wait_seconds": 0.0, "recursive": True}
+
+
+class RecursiveTests(FolderTests):
+    """A Maildir and its folders as one maildrop; each message is in the next folder."""
+
+    account = Account("joe", "test")
+    options = {"lock_wait_seconds": 0.0, "recursive": True, "ignored_folders": ("Trash",)}
+
+    def setUp(self) -> None:
+        """Nothing but an ignored folder has mail."""
+        MaildirTestCase.setUp(self)
+        self.numbers = count()
+        self.folders = [self.maildir]
+        self.folders += [Maildir(f"{self.maildir.root}/{name}") for name in (".Lists", "sub", ".Lists/.in")]
+        Maildir(f"{self.maildir.root}/.Trash").deliver("1700000001.M1P2.host", b"not here\n")
+
+    def store(self, message: bytes) -> None:
+        """See MaildropContract."""
+        number = next(self.numbers)
+        self.folders[number % 4].deliver(f"{1700000000 + number}.M1P2.host", message)
+
+    def paths(self) -> list[tuple[Maildir, str]]:
+        """See FolderTests."""
+        return sorted(
+            ((maildir, name) for maildir in self.folders for name in maildir.files()), key=lambda pair: pair[1]
+        )
+
+
+class RecursiveWithoutIndexTests(RecursiveTests):
+    """The same without index files, with tpop3d's unique-ids."""
+
+    options = {**RecursiveTests.options, "index": False, "tpop3d": True}
+
+
+class RecursiveAppendTests(MaildirTests):
+    """A Maildir that has folders takes mail, which has its unique-id among all messages then."""
+
+    options = {"lock_wait_seconds": 0.0, "recursive": True, "tpop3d": True}
+
+    def setUp(self) -> None:
+        """An empty folder."""
+        super().setUp()
+        Maildir(f"{self.maildir.root}/.Lists")
 
 
 class MboxTests(MaildropContract, SpoolCase):

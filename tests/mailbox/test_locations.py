@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tpops.errors import MaildropBroken
+from tpops.errors import MaildropBroken, NoSuchFolder
 from tpops.interfaces import IAppendable, IMaildrop, IMaildropDriver
-from tpops.mailbox.locations import KINDS, VARIABLES, Location, Maildrops, expand, problem_with
+from tpops.mailbox.locations import FILES, KINDS, VARIABLES, Location, Maildrops, expand, problem_with
 from tpops.mailbox.memory import MemoryDriver
-from tpops.model import Account
+from tpops.model import Account, Envelope
 
 JOE = Account("joe@example.org", "test", home="/home/joe")
 
@@ -150,3 +151,77 @@ class MaildropsTests(SynchronousTestCase):
         refused = maildrops.append(Account("ann", "test", maildrop="mbox:/m/ann"), "message", "envelope")
         failure = self.failureResultOf(Deferred.fromCoroutine(refused), MaildropBroken)
         self.assertIn("'ann' has his mail in a 'mbox:' location, which takes no new mail", str(failure.value))
+
+
+class FolderTests(SynchronousTestCase):
+    """Where the folders of an account are."""
+
+    def setUp(self) -> None:
+        self.opened: list[tuple[str, bytes, str]] = []
+
+    def maildrops(self, templates: str) -> Maildrops:
+        """Maildirs, which look at folders themselves, and spools, which do not."""
+        tests = self
+
+        class Recorder:
+            """A store that says what it was asked for."""
+
+            def __init__(self, kind: str) -> None:
+                self.kind = kind
+                self.has_folders = kind == "maildir"
+
+            async def open_at(self, account: Account, place: bytes) -> IMaildrop:
+                """Nothing is there."""
+                tests.opened.append((self.kind, place, account.folder))
+                return await MemoryDriver().open_maildrop(account)
+
+        return Maildrops(templates, split, {kind: Recorder(kind) for kind in FILES})
+
+    def open(self, templates: str, folder: str, **facts: str) -> tuple[str, bytes, str]:
+        """What is opened."""
+        account = Account("joe@example.org", "test", home="/home/joe", folder=folder, **facts)
+        self.successResultOf(Deferred.fromCoroutine(self.maildrops(templates).open_maildrop(account)))
+        return self.opened[-1]
+
+    def refuses(self, templates: str, folder: str, error: type[Exception] = NoSuchFolder) -> str:
+        """Why nothing is opened."""
+        account = Account("joe@example.org", "test", home="/home/joe", folder=folder)
+        opening = Deferred.fromCoroutine(self.maildrops(templates).open_maildrop(account))
+        return str(self.failureResultOf(opening, error).value)
+
+    def test_maildirs_look_themselves(self) -> None:
+        """Promise: without C{$(folder)} the driver of Maildirs is told the folder; INBOX is one, too."""
+        for folder in ("Lists", "INBOX"):
+            self.assertEqual(self.open("maildir:/m/$(user)", folder), ("maildir", b"/m/joe@example.org", folder))
+
+    def test_other_kinds_have_none(self) -> None:
+        """Promise: that is told, and nobody gets other mail than he asked for."""
+        self.assertIn("'mbox:' location, which has no folders", self.refuses("mbox:/m/$(user)", "Lists"))
+        self.assertEqual(self.open("mbox:/m/$(user)", "inbox"), ("mbox", b"/m/joe@example.org", "inbox"))
+
+    def test_variable(self) -> None:
+        """Promise: for every kind; the first place that is there; those without the variable are for the others."""
+        directory = os.path.abspath(self.mktemp())
+        os.makedirs(f"{directory}/two/Lists")
+        templates = f"mbox:{directory}/one/$(folder) maildir:{directory}/two/$(folder) mbox:/var/mail/$(user)"
+        two = os.fsencode(f"{directory}/two/Lists")
+        self.assertEqual(self.open(templates, "Lists"), ("maildir", two, ""))
+        os.makedirs(f"{two.decode()}/tpops")
+        self.assertEqual(self.open(templates, "Lists/tpops"), ("maildir", two + b"/tpops", ""))
+        self.assertEqual(self.open(templates, ""), ("mbox", b"/var/mail/joe@example.org", ""))
+        self.assertEqual(self.open(templates, "Inbox")[1], b"/var/mail/joe@example.org")
+        self.assertEqual(self.open("mbox:/x", "Lists", maildrop=f"maildir:{directory}/two/$(folder)")[1], two)
+        self.assertIn("has no folder 'Nowhere'", self.refuses(templates, "Nowhere"))
+        for folder in ("../two/Lists", "..", "/etc", "a//b", ".hidden", "a/.b"):
+            self.refuses(templates, folder)
+
+    def test_only_folders(self) -> None:
+        """Promise: an account whose own location is for folders only cannot log in without one, and that is told."""
+        self.assertIn("is for folders", self.refuses("mbox:/m/$(folder)", "", MaildropBroken))
+
+    def test_no_new_mail_goes_there(self) -> None:
+        """Promise: mail for a folder is refused rather than put elsewhere."""
+        account = Account("joe@example.org", "test", home="/home/joe", folder="Lists")
+        message: Any = None
+        appending = self.maildrops("maildir:~/Maildir").append(account, message, Envelope("", "joe", 0.0))
+        self.failureResultOf(Deferred.fromCoroutine(appending), NoSuchFolder)

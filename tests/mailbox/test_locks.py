@@ -82,14 +82,14 @@ class LockTests(SynchronousTestCase):
         real = locks._flock
         tries = []
 
-        def removed_before(descriptor: int) -> bool:
+        def removed_before(descriptor: int, how: int) -> bool:
             tries.append(descriptor)
             if len(tries) == 1:
                 os.unlink(path)
             elif len(tries) == 2:
                 os.rename(path, path + b".old")
                 os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-            return real(descriptor)
+            return real(descriptor, how)
 
         with mock.patch.object(locks, "_flock", removed_before):
             lock = self.lock()

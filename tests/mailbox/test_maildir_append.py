@@ -32,7 +32,7 @@ class Big:
         for _ in range(int(sys.argv[2])):
             yield piece
 
-maildir_append.append(sys.argv[1].encode() + b"/", Big(), "joe", None)
+maildir_append.append(sys.argv[1].encode() + b"/", Big(), "joe", None, lambda base, directory: base)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -216,7 +216,7 @@ class RacyTests(WorkTestCase):
         """The directories changed at a moment of the test's choice."""
         super().setUp()
         self.changed = self.NOW
-        self.patch(listings.Listings, "_stamp", self.stamp)
+        self.patch(listings.Listings, "stamp", self.stamp)
 
     def stamp(self, maildir: bytes) -> Any:
         """Stamps that never change though the directories do: all within one tick."""

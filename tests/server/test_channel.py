@@ -143,7 +143,7 @@ class MechanismTests(ClientCase):
     def test_external_where_there_is_a_name(self) -> None:
         """RFC 4422 appendix A: only who has shown a certificate with a name may use it."""
         clients = self.clients()
-        over_tls = OverTLS((), clients, LoginNames().canonical)
+        over_tls = OverTLS((), clients, LoginNames().same)
         for pem, offered in (
             (b"", []),
             (self.ca.client()[0], []),
@@ -153,4 +153,4 @@ class MechanismTests(ClientCase):
             self.assertTrue(done)
             self.assertEqual(list(over_tls(server)), offered)
         self.assertIsInstance(over_tls(server)[b"EXTERNAL"](), External)
-        self.assertEqual(list(OverTLS((), None, LoginNames().canonical)(server)), [])
+        self.assertEqual(list(OverTLS((), None, LoginNames().same)(server)), [])

@@ -19,9 +19,11 @@ from urllib.parse import urlsplit
 from pydantic import ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from tpops.patterns import Pattern
+
 #: Kinds of maildrops, and what "$(...)" may name, in a mail location.
 LOCATION_KINDS = ("maildir", "mbox", "mysql", "proxy")
-LOCATION_VARIABLES = ("user", "local_part", "domain", "home")
+LOCATION_VARIABLES = ("user", "local_part", "domain", "home", "folder")
 
 #: Kinds of lookup tables that can be read.
 LOOKUP_TABLES = ("hash", "btree", "lmdb", "cdb", "dbm", "sdbm", "texthash")
@@ -262,3 +264,33 @@ def extension_separator(value: str) -> str:
     if bad:
         raise ValueError(f"cannot have {' '.join(bad)}; usual are + and -")
     return value
+
+
+def name_part(value: str) -> str:
+    """An extended regular expression with one pair of parentheses, or nothing."""
+    if value and _expression(value).groups != 1:
+        raise ValueError("must have one pair of parentheses, around the part that is meant")
+    return value
+
+
+def ignored_folders(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of folders, or extended regular expressions that begin with "^"."""
+    for one in value:
+        if not one:
+            raise ValueError("has an empty name")
+        if one.startswith("^"):
+            _expression(one)
+    return value
+
+
+def folders_named(location: str) -> tuple[bool, bool]:
+    """Whether some of the places of a mail location have $(folder), and whether all have."""
+    found = ["folder" in _VARIABLE.findall(one) for one in _BETWEEN_LOCATIONS.split(location)]
+    return any(found), all(found)
+
+
+def _expression(value: str) -> Pattern:
+    try:
+        return Pattern(value)
+    except ValueError as problem:
+        raise ValueError(f"is no extended regular expression: {value!r} {problem}") from None

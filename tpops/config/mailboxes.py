@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from tpops.config import checks
 from tpops.config.section import PathText, Section, key
@@ -20,7 +20,8 @@ class Mail(Section):
             'Where the mail of an account is whose source does not say it: "maildir:" or "mbox:" and a path with `~` '
             "(the home directory) or the variables `$(user)`, `$(local_part)`, `$(domain)` and `$(home)`; `$(user[0])` "
             'is one character. "mysql:" is the database of [mysql], with the owner\'s name behind the colon where that '
-            "is not the login name. Several, parted by spaces: the first where there is something."
+            "is not the login name. Several, parted by spaces: the first where there is something. Those with "
+            "`$(folder)` are for clients that name one, see [folders]."
         ),
     ] = "maildir:~/Maildir"
 
@@ -57,7 +58,36 @@ class Maildir(Section):
     uidl_map: Annotated[
         bool, key("Take unique-ids from the file `tpops_uidl` in the Maildir where it names a message.")
     ] = False
-    cache_mib: Annotated[int, key("Memory for the listings of maildrops, in MiB.", ge=0)] = 64
+    unique_ids: Annotated[
+        Literal["name", "tpop3d"],
+        key(
+            'Where unique-ids come from: "name" is the file name without flags, as with qmail-pop3d and Courier; '
+            '"tpop3d" is what clients of that server know already.'
+        ),
+    ] = "name"
+    recursive: Annotated[
+        bool, key("Show the messages of all folders in a Maildir together with its own, as one maildrop.")
+    ] = False
+    ignored_folders: Annotated[
+        tuple[str, ...],
+        Field(strict=False),
+        AfterValidator(checks.ignored_folders),
+        key(
+            'Folders that are left out then, as "Lists/tpops"; what begins with "^" is an extended regular expression '
+            'on "Lists.tpops".'
+        ),
+    ] = ("Trash", "Sent")
+    cache_mib: Annotated[
+        int, key("Memory for the listings of maildrops, in MiB; with `recursive` as much again.", ge=0)
+    ] = 64
+
+    @model_validator(mode="after")
+    def _mean_something(self) -> Maildir:
+        if self.uidl_map and self.unique_ids == "tpop3d":
+            raise ValueError('has uidl_map and unique_ids = "tpop3d"; only one of them can say what clients know')
+        if not self.recursive and self.ignored_folders != type(self).model_fields["ignored_folders"].default:
+            raise ValueError("has ignored_folders, which means nothing without recursive")
+        return self
 
 
 class Mbox(Section):

@@ -19,6 +19,7 @@ from tpops.config.accounts.files import SQLite
 from tpops.config.accounts.union import AnyAccounts
 from tpops.config.app_passwords import AppPasswords
 from tpops.config.delivery import Delivery, Quota
+from tpops.config.folders import Folders
 from tpops.config.listen import Listen
 from tpops.config.lmtp import LMTP
 from tpops.config.mailboxes import Mail, Maildir, Mbox
@@ -272,6 +273,7 @@ class Config(Section):
     masters: Masters = Masters()
     oauth: OAuth = OAuth()
     app_passwords: AppPasswords = AppPasswords()
+    folders: Folders = Folders()
     mail: Mail = Mail()
     maildir: Maildir = Maildir()
     mbox: Mbox = Mbox()
@@ -327,6 +329,25 @@ class Config(Section):
         names = info.data.get("names")
         if value.separator and isinstance(names, Names) and value.separator in names.separators:
             raise ValueError(f"has the separator {value.separator}, which is one of names.separators")
+        return value
+
+    @field_validator("folders")
+    @classmethod
+    def _folders_differ_from_masters(cls, value: Folders, info: ValidationInfo) -> Folders:
+        masters = info.data.get("masters")
+        if value.separator and isinstance(masters, Masters) and value.separator == masters.separator:
+            raise ValueError(f"has the separator {value.separator}, which is masters.separator")
+        return value
+
+    @field_validator("mail")
+    @classmethod
+    def _folders_are_named(cls, value: Mail, info: ValidationInfo) -> Mail:
+        folders = info.data.get("folders")
+        some, every = checks.folders_named(value.location)
+        if some and isinstance(folders, Folders) and not folders.used:
+            raise ValueError("has $(folder) in location, which means nothing without folders.separator or expression")
+        if every:
+            raise ValueError("has no location without $(folder), for those who name no folder")
         return value
 
 

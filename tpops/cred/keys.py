@@ -116,7 +116,7 @@ class Keyring:
         @raise LookupUnavailable: when a source cannot say
         """
         try:
-            name = self._names.canonical(asked.name)
+            name, _ = self._names.parted(asked.name)
         except BadCredentials as error:
             return await self._made_up(asked.name, asked.digest, str(error))
         keys, account = await self._own(name, asked.digest)

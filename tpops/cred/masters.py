@@ -4,7 +4,7 @@ Master users: accounts that may log in as others.
 Purpose: with his own password a master opens somebody else's mail, for a migration, a back-up or a search for a fault.
 His name and password are verified like anybody's; then the other's account is looked up without a password.
 Limits: whoever is no master, or not of whom he asks for, is refused as with a wrong password, after his own was
-verified, so that nobody learns who is a master.
+verified, so that nobody learns who is a master.  A folder goes with the name of the other, whose mail it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from tpops.coroutines import run
-from tpops.cred.names import LoginNames
+from tpops.cred.names import LoginNames, avatar_of, read_avatar_id
 from tpops.credentials import Acting, IActing, NamePassword, Proven
 from tpops.errors import BadCredentials, ConfigError
 from tpops.model import Peer
@@ -77,13 +77,15 @@ class Masters:
     async def _verified(self, credentials: Acting) -> bytes:
         proof = NamePassword(credentials.username, credentials.password, credentials.peer)
         try:
-            avatar_id = await _settled(self._ask(proof))
+            proven = await _settled(self._ask(proof))
         except BadCredentials as failed:
             raise BadCredentials(f"as a master user: {failed}") from None
-        master = avatar_id.decode("utf-8").partition(":")[2]
-        target = self._login_names.canonical(credentials.target)
+        source, master, folder = read_avatar_id(proven)
+        target, wanted = self._login_names.parted(credentials.target)
+        if folder and (target, wanted) != (master, folder):
+            raise BadCredentials(f"{master} names the folder {folder!r} with his own name, and {target} is wanted")
         if target == master:
-            return avatar_id
+            return avatar_of(source, master, wanted)
         if master not in self._masters:
             raise BadCredentials(f"{master} is no master user")
         if not any(pattern.fullmatch(target) for pattern in self._targets):

@@ -4,6 +4,7 @@ Bearer tokens as a means to log in: the server's side of OAUTHBEARER (RFC 7628) 
 Purpose: answers the one question of these mechanisms, whether a token is good and whose it is.  Signed tokens are
 verified with the issuer's public keys; about others an introspection server is asked.
 Limits: the name that the client gives must be that of the token's owner; both are made canonical as any login name.
+A folder may stand in the name that the client gives; an owner with one in his name is nobody.
 Errors: a token that is not good is an answer; LookupUnavailable is raised where that cannot be said.
 Nothing of a token is logged.
 """
@@ -84,12 +85,13 @@ class OAuth:
             claims = await self._verifier.claims(question.token.decode("ascii"))
             name = self._rules.owner(claims, time.time())
             # JSON may have half a character; that is nobody's name.
-            owner = self._names.canonical(name.encode("utf-8", "surrogatepass"))
-            if question.name and self._names.canonical(question.name) != owner:
+            owner = self._names.whole(name.encode("utf-8", "surrogatepass"))
+            wanted, folder = self._names.parted(question.name) if question.name else (owner, "")
+            if wanted != owner:
                 raise TokenRefused(f"the token is of {owner}")
         except (TokenRefused, BadCredentials) as refused:
             return TokenAnswer(b"", str(refused))
-        return TokenAnswer(owner.encode())
+        return TokenAnswer(question.name if folder else owner.encode())
 
     def stop(self) -> None:
         """The server ends."""

@@ -2,8 +2,9 @@
 The ordered checker: all accounts sources behind one twisted.cred checker.
 
 Purpose: the Portal keeps one checker per kind of credentials, so the order of the sources lives here.  The name
-is made canonical once; then the sources are asked in order and the first yes wins, as in tpop3d.  "No such user"
-and "wrong password" go on to the next; "account is disabled" and "cannot say" stop.
+is made canonical once, and the folder that it may name is taken off it; then the sources are asked in order and the
+first yes wins, as in tpop3d.  "No such user" and "wrong password" go on to the next; "account is disabled" and "cannot
+say" stop.
 Application passwords stand before them, where there are such.
 Limits: name and password (IUsernamePassword), a digest over a stored secret (IUsernameHashedPassword, for APOP and
 CRAM-MD5), or a name that was verified by other means (IProven).
@@ -25,7 +26,7 @@ from zope.interface import implementer
 
 from tpops.coroutines import run
 from tpops.cred.hashes import Verifier
-from tpops.cred.names import LoginNames
+from tpops.cred.names import LoginNames, avatar_of, read_avatar_id
 from tpops.cred.source import PasswordSource
 from tpops.credentials import APOPCredentials, CRAMMD5Credentials, IProven, NamePassword
 from tpops.errors import AccountDisabled, BadCredentials, LoginError, LookupUnavailable, UnknownUser
@@ -157,7 +158,14 @@ class OrderedChecker:
         @raise AccountDisabled: when the password is right and the account may not log in
         @raise LookupUnavailable: when a source that was asked cannot say
         """
-        name = self._names.canonical(credentials.username)
+        name, folder = self._names.parted(credentials.username)
+        answer = self._verified(name, credentials)
+        if not folder:
+            return answer
+        return _in_folder(answer, folder) if isinstance(answer, bytes) else run(_in_folder_later(answer, folder))
+
+    def _verified(self, name: str, credentials: Credentials | IProven) -> bytes | Deferred[bytes]:
+        """The same under the canonical name, without a folder."""
         if IProven.providedBy(credentials):
             source, disabled = getattr(credentials, "source", ""), getattr(credentials, "disabled", False)
             return run(self._proven(name, source, disabled))
@@ -198,17 +206,17 @@ class OrderedChecker:
         @raise UnknownUser: when it has gone meanwhile
         @raise LookupUnavailable: when its source cannot say
         """
-        text = avatar_id.decode("utf-8")
-        source, _, name = text.removeprefix(_DISABLED).partition(":")
-        driver = self._by_name.get(source)
+        source, name, folder = read_avatar_id(avatar_id)
+        driver = self._by_name.get(source.removeprefix(_DISABLED))
         if driver is None:
             raise LookupUnavailable(f"there is no accounts source {source!r}")
         try:
-            return await driver.account(name)
+            account = await driver.account(name)
         except AccountDisabled as refused:
-            if refused.account is None or not text.startswith(_DISABLED):
+            if refused.account is None or not source.startswith(_DISABLED):
                 raise
-            return refused.account
+            account = refused.account
+        return attrs.evolve(account, folder=folder) if folder else account
 
     async def find(self, name: str) -> Account:
         """
@@ -289,8 +297,8 @@ class OrderedChecker:
             except AccountDisabled as refused:
                 if refused.account is None or not disabled:
                     raise
-                return f"{_DISABLED}{refused.account.driver}:{refused.account.name}".encode()
-            return f"{found.driver}:{found.name}".encode()
+                return avatar_of(_DISABLED + refused.account.driver, refused.account.name)
+            return avatar_of(found.driver, found.name)
         raise BadCredentials("unknown user")
 
     async def _go_on(self, handed: Credentials, answer: Answer, position: int, reason: str) -> bytes:
@@ -326,7 +334,17 @@ def _under(name: bytes, credentials: Credentials) -> Credentials:
 
 def _account_of(avatar_id: bytes) -> str:
     """The name of the account that an avatar id is about."""
-    return avatar_id.decode("utf-8").partition(":")[2]
+    return read_avatar_id(avatar_id)[1]
+
+
+def _in_folder(answer: bytes, folder: str) -> bytes:
+    """The same avatar with a folder of its mail."""
+    source, name, _ = read_avatar_id(answer)
+    return avatar_of(source, name, folder)
+
+
+async def _in_folder_later(answer: Deferred[bytes], folder: str) -> bytes:
+    return _in_folder(await answer, folder)
 
 
 async def _settled(answer: Answer) -> bytes:

@@ -44,7 +44,8 @@ class Realm:
 
     @param accounts: finds the account of an avatar id
     @param maildrops: opens the maildrop of an account
-    @param admit: called with peer and canonical name; raises TooSoon when the last login was too short a time ago
+    @param admit: called with peer and canonical name, and the folder behind it, which is a maildrop of its own; raises
+        TooSoon when the last login was too short a time ago
     """
 
     def __init__(self, accounts: Accounts, maildrops: IMaildropDriver, admit: Callable[[Peer, str], None]) -> None:
@@ -75,7 +76,7 @@ class Realm:
             maildrop = await self._maildrops.open_maildrop(account)
         try:
             # Last, so that only a login that succeeds counts for the next one's delay.
-            self._admit(peer, account.name)
+            self._admit(peer, f"{account.name}\n{account.folder}" if account.folder else account.name)
         except BaseException:
             await maildrop.close()
             raise

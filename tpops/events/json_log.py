@@ -2,8 +2,8 @@
 The event log for programs: one JSON object a line, for every event.
 
 Purpose: C{jq}, log shippers and statistics.  Every line has time (ISO 8601, UTC, milliseconds), event,
-session, peer, port, local, local_port, named, mechanism, master, user, driver and detail; that of a disconnect also has
-seconds, reason and what was done.  Never a secret: only names, numbers and our own words.
+session, peer, port, local, local_port, named, mechanism, master, user, folder, driver and detail; that of a disconnect
+also has seconds, reason and what was done.  Never a secret: only names, numbers and our own words.
 Limits: names are cut at 200 octets; octets that are no UTF-8 appear as C{\\xNN}.
 """
 
@@ -51,6 +51,7 @@ class JSONLog:
             "mechanism": session.mechanism,
             "master": None if session.master is None else _cut(session.master),
             "user": session.user,
+            "folder": session.folder or None,
             "driver": session.driver,
             "detail": event.detail,
         }

@@ -14,6 +14,8 @@ import hashlib
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
 
 from twisted.logger import Logger
 
@@ -42,21 +44,32 @@ _TRIES = 3
 _MOST_COMPLAINTS = 1000
 
 
-class SnapshotCache:
-    """Snapshots by Maildir; the longest unused go first when all need more memory than C{octets}."""
+class Sized(Protocol):
+    """A listing that says what it costs."""
+
+    def memory(self) -> int:
+        """Octets that it keeps in memory; always the same."""
+
+
+_Stamp = TypeVar("_Stamp")
+_Listing = TypeVar("_Listing", bound=Sized)
+
+
+class SnapshotCache(Generic[_Stamp, _Listing]):
+    """Listings by Maildir; the longest unused go first when all need more memory than C{octets}."""
 
     def __init__(self, octets: int) -> None:
         self._room = octets
-        self._kept: OrderedDict[bytes, tuple[Stamp, Snapshot]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[_Stamp, _Listing]] = OrderedDict()
 
-    def get(self, maildir: bytes) -> tuple[Stamp, Snapshot] | None:
+    def get(self, maildir: bytes) -> tuple[_Stamp, _Listing] | None:
         """What is kept for a Maildir."""
         found = self._kept.get(maildir)
         if found is not None:
             self._kept.move_to_end(maildir)
         return found
 
-    def put(self, maildir: bytes, stamp: Stamp, snapshot: Snapshot) -> None:
+    def put(self, maildir: bytes, stamp: _Stamp, snapshot: _Listing) -> None:
         """Keep it."""
         self.drop(maildir)
         self._kept[maildir] = (stamp, snapshot)
@@ -83,9 +96,9 @@ class Listings:
     """
 
     def __init__(self, settings: Settings, use_index: bool, index_dir: str, cache_octets: int) -> None:
-        self.cache = SnapshotCache(cache_octets)
+        self.cache: SnapshotCache[Stamp, Snapshot] = SnapshotCache(cache_octets)
         self._settings = settings
-        self._signature = f"{settings.sizes}/{int(settings.uidl_map)}"
+        self._signature = f"{settings.sizes}/{int(settings.uidl_map)}" + ("/m" if settings.tpop3d else "")
         self._use_index = use_index
         self._index_dir = os.fsencode(index_dir)
         self._complained: set[bytes] = set()
@@ -98,29 +111,31 @@ class Listings:
         @raise OSError: when the directories cannot be looked at
         """
         kept = self.cache.get(maildir)
-        if kept is None or kept[0] != self._stamp(maildir):
+        if kept is None or kept[0] != self.stamp(maildir):
             return None
         return kept
 
     def refresh(
-        self, maildir: bytes, lock: MaildirLock | None, kept: tuple[Stamp, Snapshot] | None
+        self, maildir: bytes, lock: MaildirLock | None, kept: tuple[Stamp, Snapshot] | None, folder: bytes = b""
     ) -> tuple[Stamp, Snapshot]:
         """
         The listing by index file or scan, and the stamp to keep it with.
 
         @param kept: what the cache has
+        @param folder: see L{Settings}
         @raise OSError: when a directory cannot be read
         """
         if kept is None and self._use_index:
             kept = index.load(self._index_path(maildir), self._signature)
         stamp, old = kept if kept is not None else (None, None)
+        settings = self._settings._replace(folder=folder)
         for _ in range(_TRIES):
             clock = _file_system_clock(lock)
-            before = self._stamp(maildir)
+            before = self.stamp(maildir)
             if stamp == before and old is not None:
                 return stamp, old
-            snapshot = maildir_scan.scan(maildir, old, _changed(stamp, before), self._settings)
-            settled = self._stamp(maildir) == before
+            snapshot = maildir_scan.scan(maildir, old, _changed(stamp, before), settings)
+            settled = self.stamp(maildir) == before
             if settled:
                 break
             stamp, old = None, snapshot
@@ -145,12 +160,21 @@ class Listings:
             self._complained.add(maildir)
             _log.warn("no index kept for {maildir!r}: {why}; it is listed from memory", maildir=maildir, why=why)
 
-    def _stamp(self, maildir: bytes) -> Stamp:
+    def stamp(self, maildir: bytes) -> Stamp:
+        """What changes whenever the listing does."""
         return (
             maildir_scan.stamp(maildir + b"new"),
             maildir_scan.stamp(maildir + b"cur"),
             maildir_scan.stamp(maildir + MAP_FILE) if self._settings.uidl_map else _MISSING,
         )
+
+    def clock(self, lock: MaildirLock | None) -> int:
+        """What time the Maildir's file system gives to a change made now, in nanoseconds."""
+        return _file_system_clock(lock)
+
+    def racy(self, stamps: Iterable[DirectoryStamp], clock: int) -> bool:
+        """Whether a directory may change once more without showing it by its stamp."""
+        return _racy(stamps, clock)
 
     def _index_path(self, maildir: bytes) -> bytes:
         if not self._index_dir:
@@ -172,7 +196,7 @@ def _file_system_clock(lock: MaildirLock | None) -> int:
     return time.time_ns()
 
 
-def _racy(stamp: Stamp, clock: int) -> bool:
+def _racy(stamp: Iterable[DirectoryStamp], clock: int) -> bool:
     for _, mtime, ctime in stamp:
         tick = _TICK_NS if mtime % 1_000_000_000 else _COARSE_TICK_NS
         if max(mtime, ctime) + tick > clock:

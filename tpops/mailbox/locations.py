@@ -6,6 +6,9 @@ one character of a value (C{[-1]} is the last), and a C{~} at the beginning for 
 name of an owner is mail in a database; the name may be left out where it is the login name.  Several places may be
 written one behind the other, parted by spaces; the first where there is something is the user's.  An account that
 has a location of its own does not use the configured one.
+Folders: C{$(folder)} is the folder that the user asks for; a location with it is for users who ask for one, and must be
+there, the others are for those who do not.  Where no location has it, the folders of a Maildir are those in it, and
+other kinds have none.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ from typing import Protocol
 import attrs
 from zope.interface import implementer
 
-from tpops.errors import MaildropBroken
+from tpops.errors import MaildropBroken, NoSuchFolder
 from tpops.interfaces import IAppendable, IIncomingMessage, IMaildrop, IMaildropDriver, IOpensForCaller
+from tpops.mailbox.folder_names import is_inbox, path_of
 from tpops.mailbox.quota import Quota
 from tpops.model import Account, Caller, Envelope
 
@@ -39,7 +43,7 @@ FILES = ("maildir", "mbox")
 #: All kinds.
 KINDS = (*FILES, "mysql", "proxy")
 
-VARIABLES = ("user", "local_part", "domain", "home")
+VARIABLES = ("user", "local_part", "domain", "home", "folder")
 
 _VARIABLE = re.compile(r"\$\(([^)\[]*)(?:\[(-?\d{1,3})\])?\)")
 _BETWEEN = re.compile(rf"\s+(?=(?:{'|'.join(KINDS)}):)")
@@ -74,16 +78,39 @@ def problem_with(templates: str) -> str | None:
 
 def expand(templates: str, account: Account, split: Split) -> tuple[Location, ...]:
     """
-    Where an account's mail may lie, in order.
+    Where an account's mail may lie, or the folder that he asks for, in order.
 
     @param split: parts a name into local part and domain
     @raise MaildropBroken: when the account has no home, or no domain, and a template needs one
+    @raise NoSuchFolder: when it cannot be a folder's name
     """
     templates = account.maildrop or templates
     wrong = problem_with(templates)
     if wrong is not None:
         raise MaildropBroken(f"location {templates!r} of {account.name!r} {wrong}")
-    return tuple(_expand(template, account, split) for template in _BETWEEN.split(templates))
+    return tuple(_expand(template, account, split) for template in _fitting(templates, account))
+
+
+def has_folders(template: str) -> bool:
+    """Whether a template is for those who ask for a folder."""
+    return any(name == "folder" for name, _ in _VARIABLE.findall(template))
+
+
+def in_folder(account: Account) -> bool:
+    """Whether he asks for another folder than the maildrop itself."""
+    return bool(account.folder) and not is_inbox(account.folder)
+
+
+def _fitting(templates: str, account: Account) -> list[str]:
+    """The templates that are for this account, with a folder or without."""
+    every = _BETWEEN.split(templates)
+    some = [one for one in every if has_folders(one)]
+    if in_folder(account):
+        return some or every
+    rest = [one for one in every if one not in some]
+    if not rest:
+        raise MaildropBroken(f"location {templates!r} is for folders, and {account.name!r} has named none")
+    return rest
 
 
 def _expand(template: str, account: Account, split: Split) -> Location:
@@ -98,7 +125,7 @@ def _expand(template: str, account: Account, split: Split) -> Location:
 def _value(name: str, index: str | None, account: Account, split: Split, template: str) -> str:
     local_part, domain = split(account.name)
     values = {"user": account.name, "local_part": local_part, "domain": domain, "home": account.home or ""}
-    value = values[name]
+    value = path_of(account.folder) if name == "folder" else values[name]
     if not value:
         raise MaildropBroken(f"location {template!r} needs $({name}), and {account.name!r} has none")
     if index is None:
@@ -114,6 +141,7 @@ class Store(Protocol):
     Where maildrops of one kind are.
 
     One that has to be started and stopped has C{start()} and C{async stop()} as well.
+    One that looks at the folder of an account itself has C{has_folders}.
     One that takes new mail has C{append_at(account, place, message, envelope)} as well; see L{IAppendable.append}.
     One that can use what a login brings along has C{open_for(account, place, caller)}; see L{IOpensForCaller.open_for}.
     """
@@ -159,20 +187,40 @@ class Maildrops:
 
     async def open_maildrop(self, account: Account) -> IMaildrop:
         """See L{IMaildropDriver.open_maildrop}."""
-        kind, place = self.first(account)
+        account, kind, place = self._where(account)
         return await self._store(kind, account).open_at(account, place)
 
     async def open_for(self, account: Account, caller: Caller) -> IMaildrop:
         """See L{IOpensForCaller.open_for}."""
-        kind, place = self.first(account)
+        account, kind, place = self._where(account)
         store = self._store(kind, account)
         open_for: OpenFor | None = getattr(store, "open_for", None)
         if open_for is None:
             return await store.open_at(account, place)
         return await open_for(account, place, caller)
 
+    def _where(self, account: Account) -> tuple[Account, str, bytes]:
+        """
+        The first location where there is something; its kind looks at the folder that is in the account then.
+
+        @raise NoSuchFolder: when there is no folder that is asked for
+        """
+        if not in_folder(account):
+            return account, *self.first(account)
+        if has_folders(account.maildrop or self._templates):
+            for kind, place in self.places(account):
+                if kind not in FILES or os.path.lexists(place):
+                    return attrs.evolve(account, folder=""), kind, place
+            raise NoSuchFolder(f"{account.name!r} has no folder {account.folder!r}")
+        kind, place = self.first(account)
+        if not getattr(self._store(kind, account), "has_folders", False):
+            raise NoSuchFolder(f"{account.name!r} has his mail in a '{kind}:' location, which has no folders")
+        return account, kind, place
+
     async def append(self, account: Account, message: IIncomingMessage, envelope: Envelope) -> bytes:
         """See L{IAppendable.append}."""
+        if in_folder(account):
+            raise NoSuchFolder(f"new mail of {account.name!r} cannot go to the folder {account.folder!r}")
         kind, place = self.first(account)
         append_at: AppendAt | None = getattr(self._store(kind, account), "append_at", None)
         if append_at is None:

@@ -4,6 +4,8 @@ The exclusive lock on a Maildir (RFC 1939 section 4).
 Purpose: C{flock} on the file C{tpops_lock} in the Maildir, as TPOPS 0.8 has it.  The kernel releases it when its
 holder dies, however he dies, so there is no stale lock.  Mail is delivered all the same: Maildir needs no lock for it.
 Where the Maildir cannot be written, the directory itself is locked.
+A session in a folder may hold the lock of the folder, and share that of the Maildir with others of its kind, so that
+whoever has the Maildir with all its folders is alone.
 """
 
 from __future__ import annotations
@@ -25,13 +27,15 @@ class MaildirLock:
 
     @ivar descriptor: of the locked file; its file system is the Maildir's
     @ivar writable: the locked file is C{tpops_lock}, and not the directory
+    @ivar above: released with this one
     """
 
-    __slots__ = ("descriptor", "writable")
+    __slots__ = ("above", "descriptor", "writable")
 
     def __init__(self, descriptor: int, writable: bool) -> None:
         self.descriptor = descriptor
         self.writable = writable
+        self.above: MaildirLock | None = None
 
     @property
     def held(self) -> bool:
@@ -43,20 +47,24 @@ class MaildirLock:
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+        above, self.above = self.above, None
+        if above is not None:
+            above.release()
 
 
-def try_lock(maildir: bytes) -> MaildirLock | None:
+def try_lock(maildir: bytes, shared: bool = False) -> MaildirLock | None:
     """
     Lock a Maildir, or give None when another session holds it.
 
     @param maildir: its path, ending in '/'
+    @param shared: others may share it
     @raise OSError: when it cannot be locked at all; FileNotFoundError when there is no such directory
     """
     while True:
         path = maildir + LOCK_FILE
         descriptor, writable = _open(maildir, path)
         try:
-            if not _flock(descriptor):
+            if not _flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
                 os.close(descriptor)
                 return None
             if not writable or _still_there(path, descriptor):
@@ -82,9 +90,9 @@ def _open(maildir: bytes, path: bytes) -> tuple[int, bool]:
         return os.open(maildir, _DIRECTORY_FLAGS), False
 
 
-def _flock(descriptor: int) -> bool:
+def _flock(descriptor: int, how: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -17,6 +17,7 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Callable
 from itertools import count
 
 from twisted.logger import Logger
@@ -25,7 +26,6 @@ from tpops.errors import StorageUnavailable
 from tpops.interfaces import IIncomingMessage
 from tpops.mailbox import maildir_size
 from tpops.mailbox.quota import Quota
-from tpops.mailbox.unique_ids import from_base
 from tpops.protocol.transparency import Octets
 
 _log = Logger()
@@ -48,13 +48,16 @@ def unique_name() -> bytes:
     return b"%d.M%06dP%dQ%d.%s" % (seconds, rest // 1000, os.getpid(), next(_numbers), host)
 
 
-def append(maildir: bytes, message: IIncomingMessage, name: str, quota: Quota | None) -> bytes:
+def append(
+    maildir: bytes, message: IIncomingMessage, name: str, quota: Quota | None, identity: Callable[[bytes, bytes], bytes]
+) -> bytes:
     """
     Deliver a message.
 
     @param maildir: its path, ending in '/'
     @param name: whose it is, for messages
     @param quota: None where the Maildir itself may say it
+    @param identity: the unique-id of a base name in b"n", which stands for C{new}
     @return: the message's unique-id
     @raise QuotaExceeded: when it does not fit
     @raise StorageUnavailable: when another delivery holds the lock of the Maildir's quota for too long
@@ -68,7 +71,7 @@ def append(maildir: bytes, message: IIncomingMessage, name: str, quota: Quota | 
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    return from_base(base)
+    return identity(base, b"n")
 
 
 def _write(directory: bytes, message: IIncomingMessage) -> tuple[bytes, int, int]:

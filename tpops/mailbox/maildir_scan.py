@@ -33,10 +33,23 @@ _MOST_MAP_OCTETS = 1 << 26
 
 
 class Settings(NamedTuple):
-    """How a Maildir is read: how sizes are learnt, and whether C{tpops_uidl} counts."""
+    """
+    How a Maildir is read: how sizes are learnt, and whether C{tpops_uidl} counts.
+
+    @ivar tpop3d: unique-ids are those of tpop3d
+    @ivar folder: for these: the folder's directory, from the Maildir on; b"" for the Maildir itself
+    """
 
     sizes: str
     uidl_map: bool
+    tpop3d: bool = False
+    folder: bytes = b""
+
+    def unique_id(self, base: bytes, directory: bytes) -> bytes:
+        """That of a message with this base name; directory is b"n" or b"c"."""
+        if self.tpop3d:
+            return unique_ids.as_tpop3d(base, DIRECTORIES[directory], self.folder)
+        return unique_ids.from_base(base)
 
 
 def stamp(path: bytes) -> DirectoryStamp:
@@ -97,7 +110,7 @@ def _append(maildir: bytes, old: Snapshot, listed: list[bytes], settings: Settin
     bases = [base_name(name) for _, name in order]
     if len(set(bases)) != len(bases):
         return None
-    identities = [unique_ids.from_base(base) for base in bases]
+    identities = [settings.unique_id(base, b"n") for base in bases]
     if len(set(identities)) != len(identities) or old.has_any(identities):
         return None
     octets = _sizes(maildir, b"n", [name for _, name in order], settings)
@@ -129,7 +142,7 @@ def _merge(
             if before is not None:
                 entries.append(before._replace(name=name, directory=directory))
             elif name in octets:
-                unique_id = unique_ids.from_base(base_name(name))
+                unique_id = settings.unique_id(base_name(name), directory)
                 entries.append(Entry(number_of(name), name, directory, octets[name], unique_id, known=False))
     if settings.uidl_map:
         entries = [_mapped(entry, mapped) for entry in entries]

@@ -41,10 +41,12 @@ class MaildirSession:
     See L{IMaildrop}.
 
     @ivar messages: the listing
+    @param counted_in: the Maildir whose C{maildirsize} counts these messages; itself, that of a folder, or None
     """
 
     __slots__ = (
         "_corrections",
+        "_counted_in",
         "_exact",
         "_listings",
         "_lock",
@@ -65,6 +67,7 @@ class MaildirSession:
         run_in_thread: RunInThread,
         sizes: str,
         mark_seen: bool,
+        counted_in: bytes | None,
     ) -> None:
         self._stamp, self.messages = listing
         self._maildir = maildir
@@ -73,6 +76,7 @@ class MaildirSession:
         self._run_in_thread = run_in_thread
         self._exact = sizes == EXACT
         self._mark_seen = mark_seen
+        self._counted_in = counted_in
         self._corrections: dict[int, int] | None = None
         self._moved: dict[int, Place] | None = None
 
@@ -161,7 +165,9 @@ class MaildirSession:
 
     def _unlink(self, numbers: Collection[int]) -> dict[int, str]:
         """Remove some messages; gives what failed, and why."""
-        removal = Removal(self._maildir)
+        if self._counted_in is None:
+            return self._each(numbers, os.unlink)
+        removal = Removal(self._counted_in)
         try:
             return self._each(numbers, removal.unlink)
         finally:

@@ -118,6 +118,11 @@ def place_for(maildir: bytes, name: str, quota: Quota | None, octets: int) -> It
             raise
 
 
+def counts(folder: bytes) -> bool:
+    """Whether the messages of a folder count, by its directory from the Maildir on; b"" is the Maildir itself."""
+    return not folder or (folder.startswith(b".") and b"/" not in folder and folder != b".Trash")
+
+
 class Removal:
     """Deletes messages of a Maildir and keeps the file right, where there is one."""
 

@@ -53,7 +53,7 @@ class MboxListings:
     """
 
     def __init__(self, style: str, unquote: bool, directory: str, use_index: bool, cache_octets: int) -> None:
-        self.cache = SnapshotCache(cache_octets)
+        self.cache: SnapshotCache[Stamp, Snapshot] = SnapshotCache(cache_octets)
         self._style = style
         self._unquote = unquote
         self._signature = f"mbox/{style}/{int(unquote)}"

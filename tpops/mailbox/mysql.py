@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from tpops.db.mysql import Client, DatabaseFailed
 from tpops.errors import MaildropBusy, StorageUnavailable
 from tpops.interfaces import IIncomingMessage, IMaildrop
+from tpops.mailbox.index import Stamp
 from tpops.mailbox.listings import SnapshotCache
 from tpops.mailbox.mysql_schema import Held, Schema, State, storage_error
 from tpops.mailbox.mysql_session import MySQLSession
@@ -77,7 +78,7 @@ class MySQLDriver:
         self._make_pool = make_pool
         self._clock = clock
         self._pool: RunsWork | None = None
-        self._cache = SnapshotCache(options.cache_octets)
+        self._cache: SnapshotCache[Stamp, Snapshot] = SnapshotCache(options.cache_octets)
         #: Mailboxes of sessions that begin, last or end, by key.
         self._taken: set[bytes] = set()
         self._held: dict[bytes, Held] = {}

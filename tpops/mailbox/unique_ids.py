@@ -7,6 +7,8 @@ Exceptions: a base name that is no unique-id (over 70 octets, or octets outside 
 it; of two files with the same base name, one (the one that had it, else the older) has it as its unique-id and the
 other a hash of base name, inode and time; the file C{tpops_uidl} of TPOPS 0.6.4 (lines C{filename TAB unique-id})
 overrides, where it is switched on.
+In the style of tpop3d it is an MD5 of the base name; of a message in a folder, of what tpop3d took for its name there:
+C{new} or C{cur} as well, so only the index keeps it when the message moves from one to the other.
 """
 
 from __future__ import annotations
@@ -39,6 +41,23 @@ def valid(unique_id: bytes) -> bool:
 def from_base(base: bytes) -> bytes:
     """The unique-id of a base name."""
     return base if valid(base) else _hash(base)
+
+
+def as_tpop3d(base: bytes, directory: bytes, folder: bytes = b"") -> bytes:
+    """
+    The unique-id that tpop3d gives.
+
+    @param directory: b"new/" or b"cur/"
+    @param folder: the folder's directory, from the Maildir on, such as b".Lists"; b"" for the Maildir itself
+    """
+    # tpop3d leaves out four octets, "new/" or "cur/"; of "./.Lists/new/" they are other ones.
+    path = b"./%s/%s%s" % (folder, directory, base) if folder else directory + base
+    return hashlib.md5(path[4:], usedforsecurity=False).hexdigest().encode("ascii")
+
+
+def in_folder(unique_id: bytes, folder: bytes, nth: int = 0) -> bytes:
+    """The unique-id, among those of the Maildir and all its folders, of a message that is in a folder."""
+    return _hash(b"%s/%s" % (folder, unique_id) if not nth else b"%s/%s/%d" % (folder, unique_id, nth))
 
 
 def from_twin(base: bytes, file: FileMark, nth: int = 0) -> bytes:

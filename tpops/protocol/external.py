@@ -19,25 +19,29 @@ class External:
     One run of the mechanism.
 
     @param names: what the certificate stands for, at least one
-    @param canonical: makes names comparable; raises BadCredentials for what is no name
+    @param same: whether a name that is wanted is meant by one of the certificate; raises BadCredentials for what is
+        no name
     """
 
-    def __init__(self, names: Sequence[bytes], canonical: Callable[[bytes], str]) -> None:
+    def __init__(self, names: Sequence[bytes], same: Callable[[bytes, bytes], bool]) -> None:
         self._names = names
-        self._canonical = canonical
+        self._same = same
 
     def respond(self, response: bytes | None) -> Outcome:
         """See L{tpops.protocol.sasl.Exchange}."""
         if response is None:
             return Challenge(b"")
-        if not response:
-            return LoginProven(self._names[0], self._names[0])
-        if self._is_mine(response):
-            return LoginProven(response, response)
-        return LoginRejected(response, response, "the client's certificate is for another name")
+        wanted = response or self._names[0]
+        why = self._objection(wanted)
+        return LoginRejected(wanted, wanted, why) if why else LoginProven(wanted, wanted)
 
-    def _is_mine(self, wanted: bytes) -> bool:
-        try:
-            return self._canonical(wanted) in [self._canonical(one) for one in self._names]
-        except BadCredentials:
-            return False
+    def _objection(self, wanted: bytes) -> str:
+        """Why this name is none of the certificate's, "" where it is one."""
+        why = "the client's certificate is for another name"
+        for one in self._names:
+            try:
+                if self._same(wanted, one):
+                    return ""
+            except BadCredentials as error:
+                why = str(error)
+        return why

@@ -68,20 +68,20 @@ class OverTLS:
 
     @param proven: the mechanisms that the accounts can use beside their passwords
     @param clients: reads the names of clients' certificates, None where none is asked for
-    @param canonical: makes login names comparable
+    @param same: whether a login name is meant by that of a certificate
     """
 
     def __init__(
-        self, proven: Collection[str], clients: ClientCertificates | None, canonical: Callable[[bytes], str]
+        self, proven: Collection[str], clients: ClientCertificates | None, same: Callable[[bytes, bytes], bool]
     ) -> None:
         self._proven = [name for name in proven if name.encode("ascii") in DIGESTS]
         self._clients = clients
-        self._canonical = canonical
+        self._same = same
 
     def __call__(self, connection: SSL.Connection) -> Mechanisms:
         """The mechanisms that this connection has beside those of all."""
         mechanisms = scram(self._proven, bindings(connection)) if self._proven else {}
         names = self._clients.names(connection) if self._clients is not None else ()
         if names:
-            mechanisms[b"EXTERNAL"] = partial(External, names, self._canonical)
+            mechanisms[b"EXTERNAL"] = partial(External, names, self._same)
         return mechanisms

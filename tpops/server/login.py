@@ -66,7 +66,7 @@ async def log_in(server: POP3Server, action: AnyLogin) -> None:
         server.refused(unavailable)
         return
     session.user = mailbox.account.name
-    session.driver = mailbox.account.driver
+    session.folder, session.driver = mailbox.account.folder, mailbox.account.driver
     session.messages_at_login, session.octets_at_login = mailbox.stat()
     session.messages_left, session.octets_left = session.messages_at_login, session.octets_at_login
     server.logged_in(mailbox, logout)
