@@ -304,6 +304,8 @@ class ListenerTests(LMTPTests):
         self.server.write_configuration()
         os.chown(self.server.configuration_file, pwd.getpwnam("daemon").pw_uid, -1)
         self.server.start()
+        # Once it talks to clients, it listens to signals.
+        self.client().close()
         os.kill(self.server.pid, signal.SIGHUP)
         wait_until(lambda: "reloaded" in self.server.output() or "reload-failed" in self.server.output(), "HUP")
         self.assertNotIn("reload-failed", self.server.output())

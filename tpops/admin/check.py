@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import click
 
 from tpops import mail_database
-from tpops.admin import app_password_check, sources, tls_files
+from tpops.admin import app_password_check, lmtp_check, sources, tls_files
 from tpops.admin.context import configuration
 from tpops.admin.rights import RunsAs, runs_as
 from tpops.config.schema import Config
@@ -74,7 +74,8 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
         yield from _location_problems(config, source)
     if mail_database.wanted(config):
         yield from mail_database.problems(config)
-    if "delivery" in config.model_fields_set:
+    yield from lmtp_check.problems(config, who)
+    if "delivery" in config.model_fields_set or config.lmtp.listen:
         warnings.extend(_delivery_warnings(config))
     if config.oauth.used:
         yield from _oauth_problems(config, who)

@@ -8,10 +8,7 @@ Limits: a delivery that takes longer than L{STOP_SECONDS} at the end goes on wit
 
 from __future__ import annotations
 
-import grp
-import pwd
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -25,8 +22,8 @@ from tpops.delivery.lmtp import LMTPFactory
 from tpops.delivery.lmtp_content import Content
 from tpops.delivery.lmtp_deliveries import Deliveries
 from tpops.delivery.lmtp_header import Headers
+from tpops.delivery.lmtp_places import places
 from tpops.delivery.lmtp_shared import Options, Shared
-from tpops.errors import ConfigError
 from tpops.server.listeners import Listener
 
 _log = Logger()
@@ -39,8 +36,6 @@ _FAREWELL_SECONDS = 1.0
 
 #: Seconds between two looks.
 _LOOK_SECONDS = 0.02
-
-_BACKLOG = 128
 
 
 class LMTPService:
@@ -80,14 +75,7 @@ class LMTPService:
 
     def listeners(self) -> list[tuple[Listener, LMTPFactory]]:
         """Where it listens, and what serves there; new factories at each call."""
-        config = self._config
-        mode = int(config.socket_mode, 8)
-        uid = _number(config.socket_user, "socket_user", lambda name: pwd.getpwnam(name).pw_uid)
-        gid = _number(config.socket_group, "socket_group", lambda name: grp.getgrnam(name).gr_gid)
-        return [
-            (Listener(address, port, _BACKLOG, mode, uid, gid), LMTPFactory(self.shared))
-            for address, port in config.places()
-        ]
+        return [(listener, LMTPFactory(self.shared)) for listener in places(self._config)]
 
     @property
     def busy(self) -> bool:
@@ -137,17 +125,3 @@ class LMTPService:
     def _content(self, run_in_thread: Any) -> Content:
         message = Message(self._config.return_path, self._spool_dir or None, separator=False)
         return Content(message, run_in_thread, self._config.message_octets)
-
-
-def _number(name: str, key: str, look: Callable[[str], int]) -> int:
-    """
-    The number of a user or a group, -1 for none.
-
-    @raise ConfigError: when there is none of that name
-    """
-    if not name or name.isdigit():
-        return int(name or -1)
-    try:
-        return look(name)
-    except KeyError:
-        raise ConfigError([f"lmtp.{key}: there is no {key.removeprefix('socket_')} {name!r} on this machine"]) from None
