@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from itertools import count
 from typing import Any
@@ -15,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.mailbox.support import at_once
-from tpops.interfaces import IMaildropDriver
+from tpops.interfaces import IAppendable, IMaildropDriver
 from tpops.mailbox.locations import Maildrops
 from tpops.mailbox.mbox import MboxDriver, MboxOptions
 from tpops.model import Account
@@ -43,17 +44,18 @@ def spool_of(messages: Sequence[bytes], first: int = 0) -> bytes:
 
 def split_spool(octets: bytes) -> list[bytes]:
     """The messages of a spool, found in another way than ours; for tests whose messages are harmless."""
-    parts = re.split(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From sender\d+@example.org .*\n", octets)[1:]
+    parts = re.split(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From sender\d*@example.org .*\n", octets)[1:]
     return [part[:-1] for part in parts]
 
 
-@implementer(IMaildropDriver)
+@implementer(IMaildropDriver, IAppendable)
 class SpoolDriver(MboxDriver):
     """One spool for all accounts."""
 
     def __init__(self, spool: str, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.open_maildrop = Maildrops(f"mbox:{spool}", lambda name: (name, ""), {"mbox": self}).open_maildrop
+        there = Maildrops(f"mbox:{spool}", lambda name: (name, ""), {"mbox": self})
+        self.open_maildrop, self.append = there.open_maildrop, there.append
 
 
 class SpoolCase(SynchronousTestCase):
@@ -80,6 +82,16 @@ class SpoolCase(SynchronousTestCase):
             return deferLater(self.clock, seconds, lambda: None)
 
         return SpoolDriver(self.spool, self.options(**others), run, sleep, self.clock.seconds)
+
+    def waiting_driver(self, **others: Any) -> SpoolDriver:
+        """A driver that waits for locks as long as it has to."""
+
+        def sleep(seconds: float) -> Any:
+            time.sleep(seconds / 10)
+            return at_once(float)
+
+        options = self.options(**{"lock_wait_seconds": 60.0, **others})
+        return SpoolDriver(self.spool, options, at_once, sleep, time.monotonic)
 
     def write(self, octets: bytes) -> None:
         """The whole spool."""

@@ -290,9 +290,11 @@ def killed_at(call: int, after: bool, job: Callable[[], object]) -> bool:
                 def run(*arguments: object, **named: object) -> object:
                     if next(numbers) != call:
                         return real(*arguments, **named)
-                    if after:
-                        real(*arguments, **named)
-                    os._exit(1)
+                    try:
+                        if after:
+                            real(*arguments, **named)
+                    finally:
+                        os._exit(1)
 
                 return run
 

@@ -1,8 +1,8 @@
 """
 Mail spools: all messages of a user in one file, in the mbox format.
 
-Purpose: opens spools in /var/mail and mbox files in homes, which delivery agents and mail programs
-use at the same time.
+Purpose: opens spools in /var/mail and mbox files in homes, which delivery agents and mail programs use at the same
+time; and takes new mail (L{tpops.mailbox.mbox_append}).
 Locks: one session at a time has a lock of ours, in the index directory; the spool's own locks
 (L{tpops.mailbox.spool_locks}) are held only while it is read at login and rewritten at QUIT.
 A spool that is not there is an empty maildrop; one that cannot be read or is in another format is an error that needs
@@ -14,20 +14,23 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Awaitable, Callable
 
 import attrs
 
 from tpops.errors import MaildropBroken, MaildropBusy, StorageError, StorageUnavailable
-from tpops.interfaces import IMaildrop
-from tpops.mailbox import mbox_rewrite, spool_locks
+from tpops.interfaces import IIncomingMessage, IMaildrop
+from tpops.mailbox import mbox_append, spool_locks
+from tpops.mailbox.acting_as import owner_of
 from tpops.mailbox.mbox_listings import Listing, MboxListings
-from tpops.mailbox.mbox_scan import HASH, NoSpool
+from tpops.mailbox.mbox_scan import HASH, NoSpool, Place
 from tpops.mailbox.mbox_session import MboxSession
+from tpops.mailbox.quota import quota_of
 from tpops.mailbox.snapshot import Snapshot
 from tpops.mailbox.spool_locks import SpoolLock
 from tpops.mailbox.stored_file import RunInThread
-from tpops.model import Account
+from tpops.model import Account, Envelope
 
 #: Seconds between two tries for a lock.
 _RETRY_SECONDS = 0.1
@@ -101,6 +104,46 @@ class MboxDriver:
         except NoSpool as problem:
             raise MaildropBroken(f"{os.fsdecode(spool)} {problem}") from problem
 
+    async def append_at(self, account: Account, spool: bytes, message: IIncomingMessage, envelope: Envelope) -> bytes:
+        """Store a message; see L{IAppendable.append}."""
+        try:
+            try:
+                lock = await self.lock_spool(spool)
+            except FileNotFoundError:
+                await self.run_in_thread(_create, account, spool)
+                lock = await self.lock_spool(spool)
+            # The thread releases the lock, whether somebody still waits for it or not.
+            await self.run_in_thread(self._append, account, spool, lock, message, envelope)
+        except OSError as problem:
+            raise _as_storage_error(problem, spool) from problem
+        except NoSpool as problem:
+            raise MaildropBroken(f"{os.fsdecode(spool)} {problem}") from problem
+        except MaildropBusy as problem:
+            raise StorageUnavailable(str(problem)) from problem
+        return b""
+
+    def _append(
+        self, account: Account, spool: bytes, lock: SpoolLock, message: IIncomingMessage, envelope: Envelope
+    ) -> None:
+        try:
+            _check_owner(account, lock)
+            self._make_directory(spool)
+            self.listings.recover(spool, lock.descriptor)
+            quota = quota_of(account)
+            if quota:
+                listing = self.listings.refresh(spool, lock.descriptor)
+                places = map(Place.unpack, listing[1].all_places())
+                octets = sum(place.end - place.body for place in places)
+                more = sum(map(len, mbox_append.as_stored(message, self.options.unquote))) - 1
+                quota.admit(account.name, octets, listing[1].count, more)
+            journal = self.listings.path(spool, b".append")
+            mbox_append.append(lock.descriptor, message, envelope, self.options.unquote, journal)
+        finally:
+            lock.release()
+
+    def _make_directory(self, spool: bytes) -> None:
+        os.makedirs(os.path.dirname(self.listings.path(spool, b".append")), 0o700, exist_ok=True)
+
     async def lock_spool(self, spool: bytes) -> SpoolLock:
         """
         Take all locks of a spool.
@@ -124,14 +167,15 @@ class MboxDriver:
         except FileNotFoundError:
             return _NO_SPOOL
         try:
-            listing: Listing = await self.run_in_thread(self._read, spool, lock)
+            listing: Listing = await self.run_in_thread(self.read, spool, lock)
             return listing
         finally:
             lock.release()
 
-    def _read(self, spool: bytes, lock: SpoolLock) -> Listing:
+    def read(self, spool: bytes, lock: SpoolLock) -> Listing:
+        """The listing of a locked spool.  Blocks."""
         if lock.writable:
-            mbox_rewrite.recover(lock.descriptor, self.listings.journal(spool))
+            self.listings.recover(spool, lock.descriptor)
         return self.listings.refresh(spool, lock.descriptor)
 
     async def _lock_session(self, spool: bytes) -> Callable[[], None]:
@@ -168,6 +212,36 @@ class MboxDriver:
         if now >= deadline:
             raise MaildropBusy(why, lock)
         await self._sleep(min(_RETRY_SECONDS, deadline - now))
+
+
+def _create(account: Account, spool: bytes) -> None:
+    """Make an empty spool of somebody."""
+    try:
+        descriptor = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        raise MaildropBroken(f"there is no directory {os.fsdecode(os.path.dirname(spool))} for a spool") from None
+    try:
+        if os.geteuid() == 0 and account.uid is not None:
+            os.fchown(descriptor, *owner_of(account, spool))
+    finally:
+        os.close(descriptor)
+
+
+def _check_owner(account: Account, lock: SpoolLock) -> None:
+    """
+    Whether root may write to a spool for somebody.
+
+    @raise OSError: when it may be another file, which a link leads to
+    """
+    facts = os.fstat(lock.descriptor)
+    if not lock.writable:
+        raise PermissionError(errno.EACCES, "the spool may not be written")
+    if not stat.S_ISREG(facts.st_mode):
+        raise PermissionError(errno.EACCES, "the spool is not a file")
+    if os.geteuid() == 0 and account.uid is not None and (facts.st_uid != account.uid or facts.st_nlink != 1):
+        raise PermissionError(errno.EACCES, f"the spool is not a file of user {account.uid} alone")
 
 
 def _as_storage_error(problem: OSError, spool: bytes) -> StorageError:

@@ -19,7 +19,7 @@ from functools import partial
 import attrs
 from twisted.logger import Logger
 
-from tpops.mailbox import index
+from tpops.mailbox import index, mbox_append
 from tpops.mailbox.index import Stamp
 from tpops.mailbox.listings import SnapshotCache
 from tpops.mailbox.mbox_scan import HASH, Found, Place, made_unique, scan
@@ -73,8 +73,12 @@ class MboxListings:
         return self.path(spool, b".journal")
 
     def has_journal(self, spool: bytes) -> bool:
-        """Whether somebody was killed while he rewrote the spool."""
-        return os.path.exists(self.journal(spool))
+        """Whether somebody was killed while he rewrote the spool or appended to it, or is doing that."""
+        return any(map(os.path.exists, (self.journal(spool), self.path(spool, b".append"))))
+
+    def recover(self, spool: bytes, descriptor: int) -> None:
+        """Make a spool whole that is locked and open for writing.  @raise OSError: when that fails"""
+        mbox_append.recover(descriptor, self.path(spool, b".append"), self.journal(spool))
 
     def current(self, spool: bytes, facts: os.stat_result) -> Listing | None:
         """The listing when it is in memory and still true, else None."""

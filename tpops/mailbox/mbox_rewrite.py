@@ -23,7 +23,7 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import attrs
@@ -99,13 +99,14 @@ class Plan:
         return cls(*rest)
 
 
-def cut(spool: int, gaps: Sequence[Range], journal: bytes) -> None:
+def cut(spool: int, gaps: Sequence[Range], journal: bytes, promised: Callable[[], None] | None = None) -> None:
     """
     Take ranges out of a spool.
 
     @param spool: descriptor, open for reading and writing
     @param gaps: in order, not overlapping, within the spool
     @param journal: path for the journal; nothing may be there
+    @param promised: called when the journal is on disk and nothing has been removed yet; not where none is needed
     @raise OSError: when it failed; then nothing was removed, or the journal is there for L{recover}
     """
     if not gaps:
@@ -113,7 +114,7 @@ def cut(spool: int, gaps: Sequence[Range], journal: bytes) -> None:
     facts = os.fstat(spool)
     kept = list(_between(gaps, facts.st_size))
     if kept:
-        _rewrite(spool, gaps[0][0], kept, facts, journal)
+        _rewrite(spool, gaps[0][0], kept, facts, journal, promised)
     else:
         os.ftruncate(spool, gaps[0][0])
         os.fsync(spool)
@@ -210,7 +211,14 @@ def _edited(edits: Sequence[Edit], length: int) -> Iterator[Piece]:
         yield edit.end, following
 
 
-def _rewrite(spool: int, offset: int, pieces: Sequence[Piece], facts: os.stat_result, journal: bytes) -> None:
+def _rewrite(
+    spool: int,
+    offset: int,
+    pieces: Sequence[Piece],
+    facts: os.stat_result,
+    journal: bytes,
+    promised: Callable[[], None] | None = None,
+) -> None:
     octets = sum(len(one) if isinstance(one, bytes) else one[1] - one[0] for one in pieces)
     plan = Plan(
         facts.st_ino,
@@ -222,6 +230,8 @@ def _rewrite(spool: int, offset: int, pieces: Sequence[Piece], facts: os.stat_re
         _last(spool, offset, facts.st_size, offset + octets),
     )
     _write_journal(journal, plan, (chunk for piece in pieces for chunk in _octets(spool, piece)))
+    if promised is not None:
+        promised()
     file = os.open(journal, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         _apply(spool, file, plan)
@@ -251,7 +261,7 @@ def _write_journal(path: bytes, plan: Plan, tail: Iterable[bytes]) -> Plan:
             file.flush()
             os.fsync(file.fileno())
         os.rename(temporary, path)
-        _sync_directory(path)
+        sync_directory(path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -376,10 +386,11 @@ def _write_all(file: int, octets: bytes, offset: int) -> int:
 
 def _forget(journal: bytes) -> None:
     os.unlink(journal)
-    _sync_directory(journal)
+    sync_directory(journal)
 
 
-def _sync_directory(path: bytes) -> None:
+def sync_directory(path: bytes) -> None:
+    """Make the names in the directory of a file durable."""
     directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

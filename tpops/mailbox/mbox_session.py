@@ -205,7 +205,7 @@ class MboxSession:
         """The spool has changed: list it anew."""
         lock = await self._driver.lock_spool(self._spool)
         try:
-            listing = await self._driver.run_in_thread(self._driver.listings.refresh, self._spool, lock.descriptor)
+            listing = await self._driver.run_in_thread(self._driver.read, self._spool, lock)
         finally:
             lock.release()
         self._now = listing, _numbers(listing)
@@ -240,6 +240,7 @@ class MboxSession:
 
     def _find(self, lock: SpoolLock, numbers: Collection[int]) -> tuple[Listing, list[int]]:
         """The listing of the locked spool, and these messages in it, in order, without those that have gone."""
+        self._driver.listings.recover(self._spool, lock.descriptor)
         listing = self._listing
         wanted = sorted(numbers)
         if stamp_of(os.fstat(lock.descriptor)) != listing[0]:
