@@ -193,6 +193,7 @@ class Generation:
             options=assembly.server_options(config),
             hostname=config.server.hostname,
             consult=self._consult,
+            whose=self._backend.names.guessed,
         )
 
     def _bearer_tokens(self) -> Any:

@@ -130,6 +130,13 @@ class FolderTests(SynchronousTestCase):
         self.assertTrue(self.names().same(b"Joe+lists@a", b"joe@A"))
         self.assertFalse(self.names().same(b"ann+lists@a", b"joe@a"))
 
+    def test_guesses_are_counted_by_account(self) -> None:
+        """Promise: another folder or spelling is no other name to who guesses; what is no name counts as it is."""
+        names = self.names(default_domain="example.org")
+        for raw in (b"joe", b"JOE+a", b"joe+b", b"Joe@Example.org+c"):
+            self.assertEqual(names.guessed(raw), b"joe@example.org")
+        self.assertEqual(names.guessed(b"a\0b"), b"a\0b")
+
     def test_avatar_ids_carry_the_folder(self) -> None:
         """Promise: what stands in one is read from it, whatever signs the names have."""
         for parts in (("a", "joe:x@b", "Lists: 1"), ("!a", "joe", "")):

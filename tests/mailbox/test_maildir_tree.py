@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from tests.mailbox.support import JOE, Later, LocatedDriver, Maildir, MaildirTestCase, unhurried
 from tpops.errors import MaildropBroken, MessageVanished, RemoveFailed
-from tpops.mailbox import maildir
+from tpops.mailbox import listings, maildir
 from tpops.mailbox.maildir_tree import Tree
 from tpops.mailbox.unique_ids import in_folder, valid
 from tpops.model import Account
@@ -103,6 +103,22 @@ class ListingTests(TreeCase):
         self.assertEqual(self.unique_ids(driver), [in_folder(b"2.b", b".New")])
         os.rename(f"{self.maildir.root}/.Trash", f"{self.maildir.root}/.Back")
         self.assertEqual(len(self.unique_ids(driver)), 2)
+
+    def test_changes_within_one_tick_of_the_clock(self) -> None:
+        """Promise: what comes, and a folder that is made, in the moment after a listing is in the next one."""
+        self.patch(listings, "_file_system_clock", self.real_clock)
+        driver = self.driver()
+        for number in range(1, 30, 3):
+            with open(self.lists.file(f"{number}.a"), "wb"):
+                self.assertEqual(len(self.unique_ids(driver)), number)
+            with open(self.lists.file(f"{number + 1}.a"), "wb"):
+                self.assertEqual(len(self.unique_ids(driver)), number + 1)
+            for part in ("new", "cur"):
+                os.makedirs(f"{self.maildir.root}/.F{number}/{part}")
+            with open(f"{self.maildir.root}/.F{number}/new/{number + 2}.a", "wb"):
+                self.assertEqual(len(self.unique_ids(driver)), number + 2)
+
+    real_clock = staticmethod(listings._file_system_clock)
 
     def test_maildir_that_is_not_there(self) -> None:
         """Promise: empty, or made; as without folders."""
@@ -264,6 +280,20 @@ class SessionTests(TreeCase):
         failed = self.fails(maildrop.remove([1, 2, 3]), RemoveFailed)
         self.assertEqual(list(failed.kept), [2])
         self.assertEqual((self.maildir.files(), self.work.files()), ([], []))
+
+    def test_deletion_keeps_maildirsize_right(self) -> None:
+        """Maildir++: the Maildir's C{maildirsize} is told of what goes from each folder that counts."""
+        for folder in (self.maildir, self.lists, self.folder(".Trash"), self.folder("sub")):
+            folder.deliver("1.a,S=5", b"12345")
+        size = f"{self.maildir.root}/maildirsize"
+        with open(size, "w") as file:
+            file.write("100S\n50 5\n")
+        maildrop = self.open(ignored_folders=())
+        self.wait(maildrop.remove([1, 2, 3, 4]))
+        with open(size) as file:
+            first, before, *changes = file.read().splitlines()
+        self.assertEqual((first, before), ("100S", "50 5"))
+        self.assertEqual(sum(int(line.split()[0]) for line in changes), -10)
 
     def test_marks_seen_in_each_folder(self) -> None:
         """Promise: C{mark_seen} flags a message in its folder."""

@@ -39,6 +39,21 @@ class PipelinedLoginTests(SynchronousTestCase):
         harness.checker.waiting.callback(b"test:joe")
         self.assertEqual(client.heard(), b"+OK joe has 2 messages (35 octets)\r\n+OK 2 35\r\n+OK 1 a\r\n")
 
+    def test_failures_are_counted_for_whom_the_name_means(self) -> None:
+        """Promise: two names of one account are one name to the penalties, from whatever address."""
+        harness = Harness()
+        asked = []
+        failed = harness.shared.limiter.failed
+        self.patch(
+            harness.shared.limiter,
+            "failed",
+            lambda peer, name, proof: (asked.append(name), failed(peer, name, proof))[1],
+        )
+        harness.shared.whose = lambda name: name.partition(b"+")[0]
+        client = harness.connect()
+        client.say(b"USER joe+a\r\nPASS wrong\r\n")
+        self.assertEqual(asked, [b"joe"])
+
     def test_stat_behind_a_failed_pass_is_refused(self) -> None:
         """It must not be carried out, and not be lost."""
         harness = Harness()

@@ -153,6 +153,13 @@ class LoginNames:
             raise BadCredentials(f"{name} has what a client names a folder with, and is nobody's name")
         return name
 
+    def guessed(self, raw: bytes) -> bytes:
+        """Under which name failed logins are counted: one for all spellings and folders of an account."""
+        try:
+            return self.parted(raw)[0].encode()
+        except BadCredentials:
+            return raw
+
     def same(self, wanted: bytes, proven: bytes) -> bool:
         """
         Whether a client that somebody else vouches for under a name may log in as C{wanted}, in whatever folder.

@@ -167,7 +167,8 @@ async def _fail(server: POP3Server, failed: BadCredentials, started: float, acti
     session = server.session
     session.login_failures += 1
     _tell(server, "login-failed", failed)
-    answer_at = started + server.shared.limiter.failed(session.peer, action.name, _proof(action))
+    whose = server.shared.whose(action.name)
+    answer_at = started + server.shared.limiter.failed(session.peer, whose, _proof(action))
     await server.sleep(answer_at - server.shared.clock.seconds())
     if session.login_failures >= server.shared.options.auth_tries:
         server.send(replies.from_error(failed))

@@ -39,6 +39,7 @@ class Shared:
     @ivar hostname: our name in APOP timestamps and CRAM-MD5 challenges
     @ivar tls_context: starts TLS (an IOpenSSLServerConnectionCreator), None without a certificate
     @ivar consult: answers the questions of SASL exchanges; raises LookupUnavailable where it cannot
+    @ivar whose: the name under which failed logins with a name are counted
     @ivar connections: the open connections, and those that are lost while a command still runs
     """
 
@@ -52,6 +53,7 @@ class Shared:
     hostname: str
     tls_context: object | None = None
     consult: Callable[[object], Awaitable[object]] = attrs.field(default=no_answers)
+    whose: Callable[[bytes], bytes] = attrs.field(default=bytes)
     connections: set[POP3Server] = attrs.field(factory=set)
 
     def stamp(self) -> bytes:
