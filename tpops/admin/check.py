@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import click
 
 from tpops import mail_database
-from tpops.admin import app_password_check, lmtp_check, sources, tls_files
+from tpops.admin import app_password_check, folder_check, lmtp_check, sources, tls_files
 from tpops.admin.context import configuration
 from tpops.admin.rights import RunsAs, runs_as
 from tpops.config.schema import Config
@@ -72,6 +72,7 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
         for path in source.paths:
             yield from _right_problems(source, path, who)
         yield from _location_problems(config, source)
+        warnings.extend(folder_check.warnings(config, source))
     if mail_database.wanted(config):
         yield from mail_database.problems(config)
     yield from lmtp_check.problems(config, who)
