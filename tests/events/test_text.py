@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tpops.events.text import one_field
+from tpops.events.text import one_field, one_line
 
 
 class OneFieldTests(SynchronousTestCase):
@@ -49,3 +49,17 @@ class OneFieldTests(SynchronousTestCase):
     def test_different_names_are_logged_differently(self, one: bytes, other: bytes) -> None:
         """Promise: the escaped form is unambiguous."""
         self.assertEqual(one == other, one_field(one) == one_field(other))
+
+
+class OneLineTests(SynchronousTestCase):
+    """A reason for the log."""
+
+    def test_table(self) -> None:
+        """Promise: spaces stay, what could begin another line does not, and it has an end."""
+        for given_text, logged in (
+            ("joe has 5 octets", "joe has 5 octets"),
+            ("jörg is open", "jörg is open"),
+            ("a\nb\x1b[1m\u2028", "a\\x0ab\\x1b[1m\\xe2\\x80\\xa8"),
+            ("x" * 600, "x" * 500),
+        ):
+            self.assertEqual(one_line(given_text), logged)

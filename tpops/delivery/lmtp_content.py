@@ -47,7 +47,7 @@ class Content:
         self._digest = hashlib.blake2b(digest_size=32)
         self._pieces: list[bytes] = []
         self._waiting = 0
-        self._handed_on = False
+        self._big = False
 
     def write(self, octets: bytes) -> Awaitable[None] | None:
         """Add octets; what it gives must be waited for before anything else is called."""
@@ -61,7 +61,10 @@ class Content:
         self._digest.update(stored)
         self._pieces.append(stored)
         self._waiting += len(stored)
-        return self._in_thread(self._hand_on) if self._waiting > PIECE_OCTETS else None
+        if self._waiting <= PIECE_OCTETS:
+            return None
+        self._big = True
+        return self._in_thread(self._hand_on)
 
     def digest(self) -> bytes:
         """By which a message is known again."""
@@ -72,7 +75,7 @@ class Content:
         if not self.refusal:
             self._pieces.append(self._lines.finish())
             self._digest.update(self._pieces[-1])
-            if self._handed_on:
+            if self._big:
                 await self._in_thread(self._finish)
             else:
                 # A small one is in memory: nothing blocks.
@@ -82,7 +85,7 @@ class Content:
     async def close(self) -> None:
         """Throw everything away.  Idempotent; not while something is written."""
         self._pieces = []
-        if self._handed_on:
+        if self._big:
             await self._run_in_thread(self._message.close)
         else:
             self._message.close()
@@ -97,7 +100,6 @@ class Content:
 
     def _hand_on(self) -> None:
         """What has been collected becomes part of the message.  Blocks."""
-        self._handed_on = True
         pieces, self._pieces = self._pieces, []
         self._waiting = 0
         self._message.feed(b"".join(pieces))
