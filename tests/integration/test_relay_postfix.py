@@ -109,7 +109,10 @@ class SenderTests(RelayCase):
         with contextlib.closing(database.connect(str(self.database), "pbs")) as connection:
             connection.execute("INSERT INTO logins VALUES (?, 'joe', ?)", (HERE, int(time.time()) + 100))
         self.assert_refuses(JOE, HERE)
-        self.assertEqual(self.store().purge(), 1)
+        # The server does it, too, now and then.
+        self.store().purge()
+        with contextlib.closing(database.connect(str(self.database), "pbs")) as connection:
+            self.assertEqual(connection.execute("SELECT count(*) FROM logins").fetchone(), (0,))
 
     def test_mail_arrives(self) -> None:
         """Not only RCPT TO: the message is taken and leaves."""
