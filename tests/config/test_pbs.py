@@ -72,3 +72,13 @@ class PopBeforeSMTPTests(LoadCase):
         """More would be more than one answer."""
         for action in ("OK\\n\\naction=OK", "", " ", "OK \u00e9"):
             self.assertIn("must be one line", self.problem(store='"sqlite"', action=f'"{action}"'))
+
+    def test_tables_of_mysql(self) -> None:
+        """What the old table cannot hold is said when the file is read."""
+        for keys, wanted in (
+            ({"store": '"sqlite"', "mysql_tables": '"v2"'}, 'goes with store = "mysql" only'),
+            ({"store": '"mysql"', "mysql_tables": '"classic"', "ipv6_prefix": "128"}, 'needs match = "address"'),
+            ({"store": '"mysql"', "mysql_tables": '"both"'}, "needs ipv6_prefix = 128"),
+        ):
+            self.assertIn(wanted, self.problem(**keys))
+        self.load(self.table(store='"mysql"', mysql_tables='"both"', ipv6_prefix="128"))

@@ -39,7 +39,7 @@ for _command in (user, access, import_):
 def init(context: click.Context) -> None:
     """Make the store where it is missing, which the server does too."""
     with opened(context) as (_, store):
-        store.purge()
+        store.make()
         for problem in store.check():
             raise click.ClickException(problem)
         click.echo("the store is ready")

@@ -26,7 +26,7 @@ from tpops.config.mailboxes import Mail, Maildir, Mbox
 from tpops.config.masters import Masters
 from tpops.config.mysql import MySQLMail
 from tpops.config.oauth import OAuth
-from tpops.config.pbs import PopBeforeSMTP
+from tpops.config.pbs import PopBeforeSMTP, PopBeforeSMTPMySQL
 from tpops.config.proxy import Proxy
 from tpops.config.section import Network, PathText, Section, key
 from tpops.config.server import STATE_DIRECTORY, Server
@@ -282,6 +282,7 @@ class Config(Section):
     quota: Quota = Quota()
     delivery: Delivery = Delivery()
     pop_before_smtp: PopBeforeSMTP = PopBeforeSMTP()
+    pop_before_smtp_mysql: PopBeforeSMTPMySQL = PopBeforeSMTPMySQL()
     proxy: Proxy = Field(default_factory=Proxy, validate_default=True)
     log: Log = Log()
 

@@ -109,6 +109,9 @@ class IRelayStore(Interface):
 
     detailed: bool = Attribute("whether it has senders, rules and names of users, or addresses alone")
 
+    def make() -> None:
+        """Make what is missing of it."""
+
     def facts(site: str, address: str, sender: str) -> Facts:
         """What is known now of a client, by site (for logins) and address (for rules), and a sender."""
 

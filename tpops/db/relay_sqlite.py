@@ -99,6 +99,11 @@ class SQLiteRelayStore:
         self._file = (0, 0)
         self._one_at_a_time = threading.Lock()
 
+    def make(self) -> None:
+        """See L{IRelayStore.make}."""
+        with self._writing():
+            pass
+
     # Reading.
 
     def facts(self, site: str, address: str, sender: str) -> Facts:
