@@ -91,6 +91,7 @@ class FolderTests(SynchronousTestCase):
             ("joe+../ann", "joe@example.org", "../ann"),
             ("joe+", "joe@example.org", ""),
             ("joe", "joe@example.org", ""),
+            ("joe+" + "x" * 300, "joe@example.org", "x" * 300),
         ):
             self.assertEqual(self.names(default_domain="example.org").parted(raw.encode()), (account, folder), raw)
 

@@ -14,12 +14,16 @@ without "@" when it starts with a character that is neither letter nor digit.
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from functools import lru_cache
 
 from tpops.errors import BadCredentials, UnknownUser
 from tpops.patterns import Pattern
 
 #: Longest login name in octets.
 MAX_NAME_OCTETS = 4096
+
+#: Names that are remembered with their parts, and the longest of them.
+_MOST_TAKEN, _LONGEST_TAKEN = 4096, 100
 
 
 def split(name: str, separators: str) -> tuple[str, str]:
@@ -74,9 +78,14 @@ class NamePart:
         self._pattern = Pattern(expression)
         if self._pattern.groups != 1:
             raise ValueError("must have one pair of parentheses, around the part that is meant")
+        self._taken = lru_cache(maxsize=_MOST_TAKEN)(self._take)
 
     def take(self, name: str) -> tuple[str, str]:
         """The name without it, and the part; "" where there is none."""
+        # Who polls comes again and again; nobody fills the memory with long names.
+        return self._taken(name) if len(name) <= _LONGEST_TAKEN else self._take(name)
+
+    def _take(self, name: str) -> tuple[str, str]:
         found = self._pattern.search(name)
         if found is None:
             return name, ""
