@@ -222,6 +222,17 @@ class IAccountAdmin(Interface):
         """All names in order, each with whether it is enabled."""
 
 
+class IQuotaAdmin(Interface):
+    """Add-on of such a source that keeps quotas."""
+
+    def set_quota(name: str, octets: int | None, messages: int | None) -> None:
+        """
+        Say how much mail an account may have: 0 is any, None what is configured.
+
+        @raise UnknownUser: when there is no such name
+        """
+
+
 class IRenewsHashes(Interface):
     """Add-on of an accounts source in which a stored password may be replaced by a better one of the same password."""
 

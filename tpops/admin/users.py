@@ -1,7 +1,7 @@
 """
 "tpops user": the accounts of the writable sources.
 
-Purpose: add, change, disable, enable, remove and list accounts.
+Purpose: add, change, disable, enable, remove and list accounts; their quotas.
 Limits: passwords come from a hidden prompt or, with --stdin, from the first line of standard input; never from
 the command line, where others could read them.  Mail is never touched.
 The application passwords of an account go with it.
@@ -17,8 +17,9 @@ from rich.table import Table
 from tpops.admin import app_passwords, sources
 from tpops.admin.context import configuration, show
 from tpops.admin.passwords import new_hash, scheme_option, stdin_option
+from tpops.cred import quota_rules
 from tpops.errors import MaildropBroken
-from tpops.interfaces import IAccountAdmin
+from tpops.interfaces import IAccountAdmin, IQuotaAdmin
 from tpops.mailbox import locations
 from tpops.model import Account
 
@@ -34,6 +35,8 @@ def user() -> None:
 @click.argument("name")
 @click.option("--maildrop", metavar="LOCATION", help='Where the mail lies ("maildir:/path"), if not as configured.')
 @click.option("--home", metavar="DIR", help='Home directory, for locations with "~" or $(home).')
+@click.option("--quota", "octets", metavar="SIZE", default="default", help="Most mail (100M, 2G, none).")
+@click.option("--quota-messages", "messages", metavar="N", default="default", help="Most messages (1000, none).")
 @scheme_option
 @stdin_option
 @_source_option
@@ -43,6 +46,8 @@ def add(
     name: str,
     maildrop: str | None,
     home: str | None,
+    octets: str,
+    messages: str,
     scheme: str,
     from_stdin: bool,
     source: str | None,
@@ -50,7 +55,16 @@ def add(
     """Add the account NAME."""
     config = configuration(context).config
     where, admin = sources.the_writable(config, source)
-    account = Account(name=sources.canonical(config, name), driver=where, home=home, maildrop=maildrop)
+    account = Account(
+        name=sources.canonical(config, name),
+        driver=where,
+        home=home,
+        maildrop=maildrop,
+        quota_octets=_limit(octets),
+        quota_messages=_limit(messages),
+    )
+    if (account.quota_octets, account.quota_messages) != (None, None):
+        _with_quotas(where, admin)
     try:
         places = locations.expand(config.mail.location, account, sources.login_names(config).split)
     except MaildropBroken as error:
@@ -73,6 +87,26 @@ def passwd(context: click.Context, name: str, scheme: str, from_stdin: bool, sou
     name, admin = _existing(context, name, source)
     admin.set_password(name, new_hash(from_stdin, scheme))
     click.echo(f"new password for {name}; it counts from the next login on")
+
+
+@user.command()
+@click.argument("name")
+@click.argument("octets", metavar="SIZE")
+@click.argument("messages", metavar="[MESSAGES]", default="default")
+@_source_option
+@click.pass_context
+def quota(context: click.Context, name: str, octets: str, messages: str, source: str | None) -> None:
+    """
+    Say how much mail the account NAME may have: SIZE in octets (100M, 2G) and a number of MESSAGES.
+
+    Each may be "none", or "default" for what [quota] in the configuration says.
+    """
+    limits = _limit(octets), _limit(messages)
+    wanted, admin = _existing(context, name, source)
+    where, _ = sources.the_writable(configuration(context).config, source)
+    _with_quotas(where, admin).set_quota(wanted, *limits)
+    shown = ["as configured" if one is None else f"{one}" if one else "any" for one in limits]
+    click.echo(f"{wanted} may have octets: {shown[0]}, messages: {shown[1]}; it counts for the next message")
 
 
 @user.command()
@@ -131,6 +165,23 @@ def list_(context: click.Context, as_json: bool, source: str | None) -> None:
     for row in rows:
         table.add_row(str(row["name"]), "allowed" if row["enabled"] else "refused", str(row["source"]))
     show(table)
+
+
+def _limit(text: str) -> int | None:
+    """What a quota on the command line means."""
+    if text in ("default", "none"):
+        return None if text == "default" else 0
+    try:
+        return quota_rules.octets(text)
+    except ValueError as error:
+        raise click.ClickException(f"{error}, none or default") from None
+
+
+def _with_quotas(where: str, admin: IAccountAdmin) -> IQuotaAdmin:
+    """The source, where it keeps quotas."""
+    if not IQuotaAdmin.providedBy(admin):
+        raise click.ClickException(f"quotas of the accounts source {where} are changed in its own tables or files")
+    return IQuotaAdmin(admin)
 
 
 def _existing(context: click.Context, name: str, source: str | None) -> tuple[str, IAccountAdmin]:

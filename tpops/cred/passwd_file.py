@@ -13,7 +13,8 @@ Limits: user names must be written in their canonical form (see tpops.cred.names
 seen a second late (see tpops.cred.watched).
 Known deviations: a line with "allow_nets" is refused, since addresses are not looked at here and the line would let
 in more than its author meant.  Other extra fields are ignored.
-Errors: bad lines are logged and skipped; a file that cannot be read is LookupUnavailable.
+Errors: bad lines are logged and skipped, a quota that cannot be read is logged and is the configured one; a file that
+cannot be read is LookupUnavailable.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from functools import partial
 
 from zope.interface import implementer
 
+from tpops.cred import quota_rules
 from tpops.cred.source import Means, PasswordSource, Record, has_secret
 from tpops.cred.watched import BadLine, Parsed, WatchedFiles, each_line, open_to_all, readable_by_all
 from tpops.errors import UnknownUser
@@ -62,10 +64,26 @@ def _elsewhere(extra: dict[str, str]) -> Elsewhere | None:
     return Elsewhere(user or None, password.encode() if password else None)
 
 
-def parse_line(line: str, driver: str) -> Record | None:
+def _quota(user: str, extra: dict[str, str], complain: Callable[[str], None]) -> tuple[int | None, int | None]:
+    """Octets and messages, of all rules that there are."""
+    octets = messages = None
+    for key, value in extra.items():
+        if key.startswith("userdb_quota_rule"):
+            try:
+                more = quota_rules.parse(value)
+            except ValueError as problem:
+                complain(f"{user}: {problem}; the configured quota counts")
+                continue
+            octets = more[0] if more[0] is not None else octets
+            messages = more[1] if more[1] is not None else messages
+    return octets, messages
+
+
+def parse_line(line: str, driver: str, complain: Callable[[str], None] = lambda problem: None) -> Record | None:
     """
     The record of one line; None for a comment or a blank line.
 
+    @param complain: told what is wrong in a line that can be used all the same
     @raise BadLine: when it cannot be used
     """
     if not line.strip() or line.startswith("#"):
@@ -82,6 +100,7 @@ def parse_line(line: str, driver: str) -> Record | None:
     extra = _extra(rest)
     if "allow_nets" in extra:
         raise BadLine("allow_nets is not supported, the account stays closed")
+    quota_octets, quota_messages = _quota(user, extra, complain)
     account = Account(
         name=user,
         driver=driver,
@@ -89,6 +108,8 @@ def parse_line(line: str, driver: str) -> Record | None:
         maildrop=extra.get("userdb_mail") or None,
         uid=_number(uid, "uid", lambda name: pwd.getpwnam(name).pw_uid),
         gid=_number(gid, "gid", lambda name: grp.getgrnam(name).gr_gid),
+        quota_octets=quota_octets,
+        quota_messages=quota_messages,
     )
     return Record(account, password_hash, enabled="nologin" not in extra, elsewhere=_elsewhere(extra))
 
@@ -126,6 +147,9 @@ class PasswdFile(PasswordSource):
     def _parse(self, octets: Sequence[bytes]) -> Parsed[Record]:
         records: dict[str, Record] = {}
         complaints: list[str] = []
-        for record in each_line(self.paths[0], octets[0], partial(parse_line, driver=self.name), complaints):
+        parse = partial(
+            parse_line, driver=self.name, complain=lambda problem: complaints.append(f"{self.paths[0]}: {problem}")
+        )
+        for record in each_line(self.paths[0], octets[0], parse, complaints):
             records.setdefault(record.account.name, record)
         return Parsed(records, tuple(complaints))

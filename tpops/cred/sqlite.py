@@ -24,7 +24,7 @@ from tpops.cred.source import Means, PasswordSource, Record
 from tpops.db import sqlite as database
 from tpops.db.reader import Reader
 from tpops.errors import LookupUnavailable, UnknownUser
-from tpops.interfaces import IAccountAdmin, IAccounts, IRenewsHashes
+from tpops.interfaces import IAccountAdmin, IAccounts, IQuotaAdmin, IRenewsHashes
 from tpops.model import Account
 
 _FAMILY = "accounts"
@@ -32,7 +32,7 @@ _FAMILY = "accounts"
 #: Rows kept in memory.
 _CACHE_ROWS = 10000
 
-_SELECT_ALL = "SELECT name, password_hash, enabled, maildrop, home, uid, gid FROM users"
+_SELECT_ALL = "SELECT name, password_hash, enabled, maildrop, home, uid, gid, quota_octets, quota_messages FROM users"
 _SELECT = _SELECT_ALL + " WHERE name = ?"
 
 
@@ -49,7 +49,7 @@ def create(path: str) -> None:
         raise OSError(0, str(error), path) from None
 
 
-@implementer(IAccounts, IAccountAdmin, IRenewsHashes)
+@implementer(IAccounts, IAccountAdmin, IQuotaAdmin, IRenewsHashes)
 class SQLiteAccounts(PasswordSource):
     """
     Accounts of one database.
@@ -90,8 +90,9 @@ class SQLiteAccounts(PasswordSource):
         """See L{IAccountAdmin.add}."""
         now = int(self._clock())
         row = (account.name, password_hash, account.maildrop, account.home, account.uid, account.gid, now, now)
+        quota = (account.quota_octets, account.quota_messages)
         try:
-            self._write("INSERT INTO users VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?)", row)
+            self._write("INSERT INTO users VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *quota))
         except sqlite3.IntegrityError:
             raise ValueError(f"there is already an account {account.name}") from None
 
@@ -117,6 +118,13 @@ class SQLiteAccounts(PasswordSource):
     def set_enabled(self, name: str, enabled: bool) -> None:
         """See L{IAccountAdmin.set_enabled}."""
         self._change("UPDATE users SET enabled = ?, changed_at = ? WHERE name = ?", (enabled, int(self._clock()), name))
+
+    def set_quota(self, name: str, octets: int | None, messages: int | None) -> None:
+        """See L{IQuotaAdmin.set_quota}."""
+        self._change(
+            "UPDATE users SET quota_octets = ?, quota_messages = ?, changed_at = ? WHERE name = ?",
+            (octets, messages, int(self._clock()), name),
+        )
 
     def remove(self, name: str) -> None:
         """See L{IAccountAdmin.remove}."""
@@ -165,9 +173,11 @@ class SQLiteAccounts(PasswordSource):
         home: str | None,
         uid: int | None,
         gid: int | None,
+        quota_octets: int | None,
+        quota_messages: int | None,
     ) -> Record:
         """The record of a row, its columns in the order of the query."""
-        account = Account(name=name, driver=self.name, home=home, maildrop=maildrop, uid=uid, gid=gid)
+        account = Account(name, self.name, home, maildrop, uid, gid, quota_octets, quota_messages)
         return Record(account, password_hash, bool(enabled))
 
     def _change(self, statement: str, values: tuple[object, ...]) -> None:

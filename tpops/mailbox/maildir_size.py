@@ -206,11 +206,12 @@ def _first_line(maildir: bytes) -> Quota:
 def _outdated(maildir: bytes) -> bool:
     """Whether what was counted anew may be wrong by now."""
     try:
-        counted_ns = os.stat(maildir + FILE).st_ctime_ns
+        counted = os.stat(maildir + FILE)
     except FileNotFoundError:
         return True
     changed_ns = max(os.stat(maildir + one).st_ctime_ns for one in (b"new", b"cur"))
-    return changed_ns >= counted_ns or time.time_ns() - counted_ns > BELIEVED_SECONDS * 1_000_000_000
+    old = time.time_ns() - counted.st_mtime_ns > BELIEVED_SECONDS * 1_000_000_000
+    return old or changed_ns >= counted.st_ctime_ns
 
 
 def _count_anew(maildir: bytes, quota: Quota) -> Counted:
