@@ -76,7 +76,7 @@ class PopBeforeSMTPTests(LoadCase):
     def test_tables_of_mysql(self) -> None:
         """What the old table cannot hold is said when the file is read."""
         for keys, wanted in (
-            ({"store": '"sqlite"', "mysql_tables": '"v2"'}, 'goes with store = "mysql" only'),
+            ({"store": '"sqlite"', "mysql_tables": '"both"'}, 'goes with store = "mysql" only'),
             ({"store": '"mysql"', "mysql_tables": '"classic"', "ipv6_prefix": "128"}, 'needs match = "address"'),
             ({"store": '"mysql"', "mysql_tables": '"both"'}, "needs ipv6_prefix = 128"),
         ):

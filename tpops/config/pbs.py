@@ -169,8 +169,8 @@ class PopBeforeSMTP(Section):
 
     @model_validator(mode="after")
     def _fits_the_tables(self) -> PopBeforeSMTP:
-        if "mysql_tables" in self.model_fields_set and self.store != "mysql":
-            raise ValueError('mysql_tables goes with store = "mysql" only')
+        if self.mysql_tables != "v2" and self.store != "mysql":
+            raise ValueError(f'mysql_tables = "{self.mysql_tables}" goes with store = "mysql" only')
         if self.mysql_tables == "classic" and self.match != "address":
             raise ValueError('mysql_tables = "classic" needs match = "address": the old table has no users')
         if self.mysql_tables != "v2" and self.ipv6_prefix != 128:
@@ -191,8 +191,8 @@ class PopBeforeSMTPMySQL(Connection):
         tuple[ServerText, ...],
         Field(strict=False),
         key(
-            "Where it is, as in [mysql]. Without any, the connection of [mysql] is used, or of the first accounts source "
-            "with that driver, whose user then needs more rights.",
+            "Where it is, as in [mysql]. Without any, the connection of [mysql] is used, or that of the first accounts "
+            "source with that driver, whose user then needs more rights.",
             example='["unix:/run/mysqld/mysqld.sock"]',
         ),
     ] = ()
