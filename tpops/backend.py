@@ -9,6 +9,7 @@ Errors: ConfigError when something cannot be used as it is configured.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
@@ -125,26 +127,41 @@ def run(config: Config, work: Callable[[Backend], Awaitable[_T]]) -> _T:
     """
     Do some work with accounts and mail, and end; for commands.
 
-    What the work raises is raised here.
+    What the work raises is raised here.  A signal (INT, TERM) ends it and lets go of connections and processes.
     """
     from twisted.internet import reactor
 
     outcome: list[_T | Failure] = []
+    interrupted: list[bool] = []
+    running: Any = reactor
 
     async def all_of_it() -> None:
         backend = Backend(config, reactor)
+        stopping: list[bool] = []
+
+        async def stop() -> None:
+            if not stopping:
+                stopping.append(True)
+                await backend.stop()
+
+        def shutdown() -> Deferred[None]:
+            # By a signal, unless we are stopping already: soon nobody wakes the work any more.
+            interrupted.extend([True] * (not stopping))
+            return Deferred.fromCoroutine(stop())
+
+        running.addSystemEventTrigger("before", "shutdown", shutdown)
         try:
             backend.start()
             outcome.append(await work(backend))
         finally:
-            await backend.stop()
+            await stop()
 
     def ended(failure: Failure | None) -> None:
-        if failure is not None:
+        if failure is not None and not interrupted:
             outcome[:] = [failure]
-        running.stop()
+        with contextlib.suppress(ReactorNotRunning):
+            running.stop()
 
-    running: Any = reactor
     running.callWhenRunning(lambda: Deferred.fromCoroutine(all_of_it()).addBoth(ended))
     running.run()
     if not outcome:

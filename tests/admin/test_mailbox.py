@@ -22,6 +22,7 @@ from tpops.admin.export_targets import About, EmlDirectory, MaildirDirectory, Mb
 from tpops.admin.lock_holders import holders
 from tpops.admin.mailbox_choice import Age, Choice, Octets
 from tpops.admin.mailbox_header import parse, printable
+from tpops.admin.mailbox_open import Mailbox
 from tpops.errors import MessageVanished, RemoveFailed, StorageUnavailable
 from tpops.interfaces import IStoredMessage
 from tpops.mailbox.memory import MemoryDriver, MemoryMaildrop
@@ -169,7 +170,7 @@ class ChoiceTests(SynchronousTestCase):
         del self.driver.stored["joe"][b"id2"]
         again = Failing(self.driver, "joe")
         again.stubborn = {4}
-        outcome = self.now(mailbox_expunge._remove(again, rows))
+        outcome = self.now(mailbox_expunge._remove(Mailbox(JOE, None, None, None), again, rows))
         groups = (outcome.removed, outcome.stayed, outcome.gone)
         self.assertEqual([[row.unique_id for row in rows] for rows in groups], [["id3"], ["id5"], ["id2"]])
         self.assertEqual((outcome.why, outcome.left), ("the disk says no", 3))

@@ -79,13 +79,13 @@ def expunge(
             headers = not (yes or as_json)
             chosen = await mailbox_choice.choose(maildrop, choice, time.time(), headers)
             if yes and not dry_run:
-                return await _remove(maildrop, chosen.rows)
+                return await _remove(mail, maildrop, chosen.rows)
         _tell_chosen(mail.name, chosen, as_json)
         if dry_run or not chosen.rows:
             return None
         _ask(f"Remove these {len(chosen.rows)} messages of {mail.name} for good?")
         async with mail.opened() as maildrop:
-            return await _remove(maildrop, chosen.rows)
+            return await _remove(mail, maildrop, chosen.rows)
 
     deputy = mailbox_open.deputy_of(configuration(context).config)
     outcome = mailbox_open.work_on(context, user, all_of_it, deputy)
@@ -96,7 +96,7 @@ def expunge(
         raise click.ClickException(f"{len(outcome.stayed)} messages were not removed: {outcome.why}")
 
 
-async def _remove(maildrop: IMaildrop, rows: Sequence[Row]) -> Outcome:
+async def _remove(mail: Mailbox, maildrop: IMaildrop, rows: Sequence[Row]) -> Outcome:
     """Remove exactly these, wherever they stand now."""
     messages = maildrop.messages
     now = {messages.unique_id(number).decode("ascii"): number for number in range(1, messages.count + 1)}
@@ -105,7 +105,7 @@ async def _remove(maildrop: IMaildrop, rows: Sequence[Row]) -> Outcome:
     why = ""
     try:
         if there:
-            await maildrop.remove(sorted(there))
+            await mail.remove(maildrop, sorted(there))
     except RemoveFailed as failed:
         kept, why = frozenset(failed.kept), str(failed)
     removed = [row for number, row in there.items() if number not in kept]

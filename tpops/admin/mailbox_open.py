@@ -10,19 +10,22 @@ Errors: click.ClickException with one line for the operator.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import click
+from twisted.internet.defer import Deferred
 
 from tpops import backend
 from tpops.admin.context import configuration
 from tpops.admin.lock_holders import holders
 from tpops.backend import Backend
 from tpops.config.schema import Config
+from tpops.coroutines import run
 from tpops.errors import BadCredentials, MaildropBroken, MaildropBusy
 from tpops.interfaces import IMaildrop, IStoredMessage
 from tpops.mailbox.stored_file import RunInThread
@@ -47,6 +50,8 @@ class Mailbox:
     account: Account
     run_in_thread: RunInThread
     _backend: Backend
+    _reactor: Any
+    _removals: list[Deferred[None]] = attrs.Factory(list)
 
     @property
     def name(self) -> str:
@@ -65,10 +70,29 @@ class Mailbox:
             if isinstance(broken.__cause__, PermissionError) and os.geteuid() != 0:
                 hint = "; run this as root, or as the user that the server runs as"
             raise click.ClickException(f"{broken}{hint}") from None
+        reactor = self._reactor
+        # Ctrl-C leaves no lock behind, and lets a removal that has begun come to its end.
+        trigger = reactor.addSystemEventTrigger("before", "shutdown", lambda: run(self._release(maildrop)))
         try:
             yield maildrop
         finally:
+            with contextlib.suppress(ValueError):
+                reactor.removeSystemEventTrigger(trigger)  # it has gone off, or it may go
             await maildrop.close()
+
+    async def remove(self, maildrop: IMaildrop, numbers: Collection[int]) -> None:
+        """See L{IMaildrop.remove}."""
+        over: Deferred[None] = Deferred()
+        self._removals.append(over)
+        try:
+            await maildrop.remove(numbers)
+        finally:
+            over.callback(None)
+
+    async def _release(self, maildrop: IMaildrop) -> None:
+        for removal in self._removals:
+            await removal
+        await maildrop.close()
 
 
 def work_on(context: click.Context, user: str, work: Callable[[Mailbox], Awaitable[_T]], deputy: Deputy) -> _T:
@@ -85,7 +109,10 @@ def work_on(context: click.Context, user: str, work: Callable[[Mailbox], Awaitab
             account = await behind.account(user)
         except BadCredentials as error:
             raise click.ClickException(f"there is no account {user!r}: {error}") from None
-        return await work(Mailbox(account, behind.run_in_thread, behind))
+        # By now it is the one that runs.
+        from twisted.internet import reactor
+
+        return await work(Mailbox(account, behind.run_in_thread, behind, reactor))
 
     return backend.run(configuration(context).config, found)
 
