@@ -159,9 +159,15 @@ class Dovecot:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(PATIENCE_SECONDS)
 
+    def freeze(self) -> None:
+        """Let it do nothing any more; its connections stay."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
     def remove(self) -> None:
         """End it and remove its files."""
         if self._process is not None and not self.ended():
+            os.killpg(self._process.pid, signal.SIGCONT)
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE_SECONDS)

@@ -208,37 +208,3 @@ class TLSTests(ProxyCase):
         self.assertNotIn(f"Login: user=<{user}>", self.dovecot.log())
         server = self.asking(proxy={"tls": "implicit", "tls_verify": False})
         self.assertIn(b"+OK", self.answer(server, user))
-
-
-class OutageTests(ProxyCase):
-    """The other server goes."""
-
-    def setUp(self) -> None:
-        """A server that may be ended."""
-        from tests.integration.dovecot import Dovecot
-
-        self.dovecot = Dovecot()
-        self.addCleanup(self.dovecot.remove)
-        self.dovecot.start()
-
-    def test_server_dies_in_the_middle(self) -> None:
-        """Promise: killed in RETR, in a session and at QUIT, the other server loses no mail, and clients are told."""
-        big = b"Subject: big\n\n" + b"0123456789abcdef" * 64 * 16384 + b"\n"
-        user = self.dovecot.user(b"Subject: one\n\nfirst\n", big)
-        server = self.behind(f"{user}:{{PLAIN}}secret::::::")
-        (in_retr,) = (server.session(user, "secret", receive_octets=4096),)
-        in_retr.send(b"RETR 2\r\n")
-        self.assertIn(b"+OK", in_retr.line())
-        self.dovecot.kill()
-        self.assertNotIn(b"\r\n.\r\n", in_retr.rest())
-        self.dovecot.start()
-        wire = self.in_session(server, user)
-        wire.command(b"DELE 1")
-        self.dovecot.kill()
-        self.assertIn(b"[SYS/TEMP]", wire.command(b"RETR 2"))
-        self.assertIn(b"+OK 1 ", wire.command(b"STAT"))
-        self.assertEqual(wire.command(b"QUIT"), b"-ERR [SYS/TEMP] some deleted messages not removed")
-        self.assertEqual(self.dovecot.stored(user), [b"Subject: one\n\nfirst\n", big])
-        self.assertIn(b"[SYS/TEMP]", self.answer(server, user))
-        self.dovecot.start()
-        self.assertIn(b" 2 messages", self.answer(server, user))

@@ -126,6 +126,12 @@ class Wire:
         self._unread += octets
         return len(octets)
 
+    def unread(self) -> int:
+        """How many octets were received and not given out; they are forgotten."""
+        octets = len(self._unread)
+        self._unread.clear()
+        return octets
+
     def _peek(self, octets: int) -> bytes:
         while len(self._unread) < octets:
             self.more()
