@@ -97,19 +97,27 @@ class POP3Service(Service):
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
-        """Bind every listener, then give up rights; ends the process with a clear message when that fails."""
+        """Begin; ends the process with a clear message when that fails."""
         try:
-            wanted, prepared = self._prepare(self._generation)
-            self._serve(wanted, prepared)
-            self._generation.start()
-            if self._identity is not None:
-                started_as = os.geteuid()
-                privileges.become(self._identity)
-                self._gave_up_rights = os.geteuid() != started_as
-            self._generation.open()
+            self.begin()
         except ConfigError as problem:
             stop_now(problem)
         super().privilegedStartService()
+
+    def begin(self) -> None:
+        """
+        Bind every listener, then give up rights.
+
+        @raise ConfigError: when something cannot be used as it is configured
+        """
+        wanted, prepared = self._prepare(self._generation)
+        self._serve(wanted, prepared)
+        self._generation.start()
+        if self._identity is not None:
+            started_as = os.geteuid()
+            privileges.become(self._identity)
+            self._gave_up_rights = os.geteuid() != started_as
+        self._generation.open()
 
     def startService(self) -> None:
         """Serve."""
@@ -120,15 +128,27 @@ class POP3Service(Service):
         gc.set_threshold(_COLLECT_AFTER, 20, 20)
         orders = Orders(hurry=self.hurry, reload=self.reload, reopen=self.reopen_logs, upgrade=self.upgrade)
         Signals(self._reactor, orders)
-        self._tell_ready(self.ports.values())
+        self.tell_ready(self.ports.values())
 
     def stopService(self) -> Deferred[Any]:
         """Stop without removing anything that no QUIT asked for."""
         super().stopService()
+        return self._listen_no_more().addCallback(lambda _: Deferred.fromCoroutine(self._end()))
+
+    async def leave(self) -> None:
+        """Let nobody in any more, and wait until the last session has ended by itself, or the service is stopped."""
+        await self._listen_no_more()
+        generations = [self._generation, *self._former]
+        for one in generations:
+            one.drain()
+        while self.running and any(one.busy for one in generations):
+            await deferLater(self._reactor, _LOOK_SECONDS, lambda: None)
+
+    def _listen_no_more(self) -> Deferred[Any]:
         stopping = [_stop_port(port) for port in self.ports.values()]
         self.ports = {}
         self._sockets.keep({})
-        return DeferredList(stopping).addCallback(lambda _: Deferred.fromCoroutine(self._end()))
+        return DeferredList(stopping)
 
     # What signals ask for.
 
@@ -188,7 +208,7 @@ class POP3Service(Service):
             raise
         former, self._generation = self._generation, generation
         self.config = config
-        self._tell_ready(self._serve(wanted, prepared))
+        self.tell_ready(self._serve(wanted, prepared))
         if self._output is not None:
             self._output.set_level(config.log.level)
         return former
@@ -235,7 +255,8 @@ class POP3Service(Service):
         self._sockets.keep(prepared)
         return new
 
-    def _tell_ready(self, ports: Iterable[AnyPort]) -> None:
+    def tell_ready(self, ports: Iterable[AnyPort]) -> None:
+        """Say where clients can come from now on."""
         for port in ports:
             _log.info("ready on {where}", event="ready", where=where(port.getHost()))
 

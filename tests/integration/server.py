@@ -30,6 +30,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 USER, PASSWORD = "joe", "secret of joe"
 
+#: With this in the environment every test runs with so many workers.
+_WORKERS = {"workers": int(os.environ["TPOPS_TEST_WORKERS"])} if "TPOPS_TEST_WORKERS" in os.environ else {}
+
 _LOCAL = ({"address": "127.0.0.1", "port": 0},)
 
 _READY = re.compile(r"ready on (.+)$", re.MULTILINE)
@@ -103,7 +106,7 @@ class RunningServer:
             "accounts": [{"driver": "passwd_file", "path": "users"}],
             "log": {"access_log": "access.log", "json_log": "events.json"},
             **tables,
-            "server": {"state_dir": str(self.directory), "drain_seconds": 0, **tables.get("server", {})},
+            "server": {"state_dir": str(self.directory), "drain_seconds": 0, **_WORKERS, **tables.get("server", {})},
         }
         lines = [f"{name}:{{PLAIN}}{password}::::{self.directory / name}:" for name, password in users.items()]
         (self.directory / "users").write_text("".join(line + "\n" for line in lines))
@@ -233,6 +236,17 @@ class RunningServer:
         """The server's process id."""
         assert self.process is not None
         return self.process.pid
+
+    def workers(self) -> dict[int, int]:
+        """The processes of its workers, the present ones and former ones, with their numbers."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                status = (path / "stat").read_text().rpartition(")")[2].split()
+                words = (path / "cmdline").read_bytes().split(b"\0")
+                if int(status[1]) == self.pid and b"tpops.process.worker" in words:
+                    found[int(path.name)] = int(words[words.index(b"tpops.process.worker") + 1])
+        return found
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it with a signal and wait; gives the exit status."""

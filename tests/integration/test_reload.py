@@ -167,7 +167,7 @@ class ReloadTests(ReloadCase):
         server.configuration["log"]["level"] = "debug"
         self.reload(server)
         server.poplib().quit()
-        wait_until(lambda: "[tpops.events.process_log#debug] logout: " in server.output())
+        wait_until(lambda: "tpops.events.process_log#debug] logout: " in server.output())
 
     def test_hundred_reloads_under_load(self) -> None:
         """Promise: nobody is refused or cut off."""

@@ -60,7 +60,7 @@ class StartTests(SynchronousTestCase):
         server = self.server()
         server.configuration["log"]["level"] = "debug"
         self.check_serves(server.start())
-        wait_until(lambda: "[tpops.events.process_log#debug] logout: " in server.output())
+        wait_until(lambda: "tpops.events.process_log#debug] logout: " in server.output())
         server.stop()
         server.configuration["log"]["level"] = "error"
         server.launch()

@@ -76,12 +76,14 @@ class Loaded:
 
     @ivar config: the values
     @ivar path: the file
+    @ivar text: what was in it
     @ivar origins: for every key ("limits.connections", "listen[1].port") either "default" or "file:line"
     @ivar warnings: what is allowed and unwise, one line each
     """
 
     config: Config
     path: str
+    text: str = attrs.field(repr=False)
     origins: Mapping[str, str]
     warnings: tuple[str, ...]
 
@@ -92,14 +94,15 @@ def default_path() -> str:
     return told or next((path for path in DEFAULT_PATHS if os.path.exists(path)), DEFAULT_PATHS[-1])
 
 
-def load(path: str, uid: int | None = None) -> Loaded:
+def load(path: str, uid: int | None = None, text: str | None = None) -> Loaded:
     """
     Read and validate a file.
 
     @param uid: who will run the server, for the warnings; None is the present user
+    @param text: what was in it before, to be used instead of the file as it is now
     @raise ConfigError: with every problem
     """
-    text = _read(path)
+    read_before, text = text is not None, _read(path) if text is None else text
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -110,14 +113,14 @@ def load(path: str, uid: int | None = None) -> Loaded:
         config = Config.model_validate(data, context=context)
     except ValidationError as error:
         raise ConfigError(explain(error, path, places, Config)) from None
-    open_secrets = list(_open_secrets(config, path, places))
+    open_secrets = [] if read_before else list(_open_secrets(config, path, places))
     if open_secrets:
         raise ConfigError(open_secrets)
     origins = {
         label(key): f"{path}:{positions.find(places, key)}" if key in places else "default"
         for key, _ in effective(config)
     }
-    return Loaded(config, path, origins, tuple(_warnings(config, os.geteuid() if uid is None else uid)))
+    return Loaded(config, path, text, origins, tuple(_warnings(config, os.geteuid() if uid is None else uid)))
 
 
 def _open_secrets(config: Config, path: str, places: Mapping[Path, int]) -> Iterator[str]:

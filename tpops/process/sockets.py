@@ -30,12 +30,10 @@ class Sockets:
 
     @ivar opened: the sockets by their places
     @param opened: those that are open already
-    @param lent: whether these belong to another process, which opens and removes what is in the file system
     """
 
-    def __init__(self, opened: Mapping[str, socket.socket] | None = None, lent: bool = False) -> None:
+    def __init__(self, opened: Mapping[str, socket.socket] | None = None) -> None:
         self.opened: dict[str, socket.socket] = dict(opened or {})
-        self._lent = lent
 
     def prepare(self, wanted: Sequence[Listener], owner: Identity | None) -> dict[str, socket.socket]:
         """
@@ -59,14 +57,14 @@ class Sockets:
         """These are the sockets from now on; the others are closed."""
         for opened in self.opened.values():
             if opened not in prepared.values():
-                self._close(opened)
+                self.close(opened)
         self.opened = dict(prepared)
 
     def discard(self, prepared: Mapping[str, socket.socket]) -> None:
         """The new ones among these are not wanted after all."""
         for opened in prepared.values():
             if opened not in self.opened.values():
-                self._close(opened)
+                self.close(opened)
 
     def _found(self, place: str, listener: Listener, taken: Collection[socket.socket]) -> socket.socket | None:
         """The socket that is open there; also one that was opened as any free port and has this one."""
@@ -81,18 +79,18 @@ class Sockets:
         try:
             opened.listen(listener.backlog)
             path = listener.path
-            if path is not None and not self._lent:
+            if path is not None:
                 _give(path, listener, owner if os.geteuid() == 0 else None)
         except OSError as problem:
             if found is None:
-                self._close(opened)
+                self.close(opened)
             advice = "" if listener.uid == listener.gid == -1 else " (to give it to another user needs a start as root)"
             raise ConfigError([f"cannot listen on {listener}: {problem.strerror}{advice}"]) from problem
         return opened
 
-    def _close(self, opened: socket.socket) -> None:
+    def close(self, opened: socket.socket) -> None:
         """Close it; a path in the file system goes, too, where this process may remove it."""
-        path = opened.getsockname() if opened.family == socket.AF_UNIX and not self._lent else ""
+        path = opened.getsockname() if opened.family == socket.AF_UNIX else ""
         opened.close()
         if not path:
             return

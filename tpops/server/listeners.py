@@ -63,6 +63,12 @@ def where(address: IAddress) -> str:
     return f"unix:{os.fsdecode(getattr(address, 'name', b'') or b'')}"
 
 
+def place_of(opened: socket.socket) -> str:
+    """The same of a socket."""
+    name = opened.getsockname()
+    return f"unix:{name}" if opened.family == socket.AF_UNIX else _host_and_port(name[0], name[1])
+
+
 def _host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

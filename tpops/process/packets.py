@@ -1,0 +1,198 @@
+"""
+Packets between the process that keeps the sockets and its workers.
+
+Purpose: a JSON object each, on one socket (SOCK_SEQPACKET), which also tells that the other side is gone, however it
+went; and L{Lines}, for what a worker writes to its standard output and error.
+Limits: nothing here waits.  A packet that does not fit into the socket any more is dropped: the other side does not
+read, and will soon be taken for dead.  A line is cut at L{MOST_LINE} octets, a packet must not be longer than
+L{MOST_OCTETS}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+_log = Logger()
+
+MOST_OCTETS = 131072
+MOST_LINE = 8192
+
+#: Sockets that a packet may bring, which is what Linux allows.
+MOST_SOCKETS = 253
+
+Packet = Mapping[str, Any]
+
+#: Packets, or octets of lines, that are taken in one turn of the loop.
+_TURN = 64
+
+
+class _Reading:
+    """A descriptor that the reactor reads from, until its end."""
+
+    def __init__(self, reactor: IReactorFDSet, descriptor: int) -> None:
+        self._reactor = reactor
+        self._descriptor = descriptor
+        reactor.addReader(cast(IReadDescriptor, self))
+
+    def fileno(self) -> int:
+        """IReadDescriptor."""
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        """IReadDescriptor."""
+        return type(self).__name__
+
+    def connectionLost(self, reason: Failure) -> None:
+        """IReadDescriptor: the reactor ends."""
+
+    def stop_reading(self) -> None:
+        """Read no more; the descriptor stays open."""
+        self._reactor.removeReader(cast(IReadDescriptor, self))
+
+
+@implementer(IReadDescriptor)
+class Packets(_Reading):
+    """
+    One end.
+
+    @param received: called with each packet
+    @param lost: called once, when the other end is gone
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorFDSet,
+        connected: socket.socket,
+        received: Callable[[Packet], None],
+        lost: Callable[[], None],
+    ) -> None:
+        connected.setblocking(False)
+        self._socket = connected
+        self._received = received
+        self._lost = lost
+        self._over = False
+        super().__init__(reactor, connected.fileno())
+
+    def doRead(self) -> None:
+        """IReadDescriptor: take what is there."""
+        for _ in range(_TURN):
+            if self._over:
+                return
+            try:
+                octets = self._socket.recv(MOST_OCTETS)
+            except BlockingIOError:
+                return
+            except OSError:
+                octets = b""
+            if not octets:
+                self._end()
+                return
+            self._received(json.loads(octets))
+
+    def send(self, packet: Packet) -> bool:
+        """Send a packet; whether it has left."""
+        if self._over:
+            return False
+        try:
+            self._socket.send(json.dumps(packet).encode())
+        except OSError as problem:
+            if problem.errno == errno.EMSGSIZE:
+                raise ValueError("packet is too long") from problem
+            return False
+        return True
+
+    def lend(self, packet: Packet, sockets: Sequence[socket.socket]) -> None:
+        """Send a packet with sockets; they stay open here."""
+        if not self._over:
+            with contextlib.suppress(OSError):  # the other end is gone, which the next packet tells
+                socket.send_fds(self._socket, [json.dumps(packet).encode()], [one.fileno() for one in sockets])
+
+    def wait_for(self, *kinds: str) -> tuple[Packet | None, list[socket.socket]]:
+        """Without a reactor: wait for a packet of these kinds; None when another order or the end comes instead."""
+        self._socket.setblocking(True)
+        try:
+            octets, descriptors, _, _ = socket.recv_fds(self._socket, MOST_OCTETS, MOST_SOCKETS)
+        except ConnectionResetError:
+            return None, []
+        finally:
+            self._socket.setblocking(False)
+        lent = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        for one in lent:
+            one.set_inheritable(False)
+        packet: Packet = json.loads(octets or "{}")
+        return (packet if any(kind in packet for kind in kinds) else None), lent
+
+    def close(self) -> None:
+        """Neither read nor send any more; nobody is told."""
+        if not self._over:
+            self._over = True
+            self.stop_reading()
+            self._socket.close()
+
+    def _end(self) -> None:
+        self.close()
+        self._lost()
+
+
+@implementer(IReadDescriptor)
+class Lines(_Reading):
+    """
+    Lines that a process writes.
+
+    @param said: called with each
+    """
+
+    def __init__(self, reactor: IReactorFDSet, descriptor: int, said: Callable[[str], None]) -> None:
+        os.set_blocking(descriptor, False)
+        self._said = said
+        self._rest = b""
+        self._over = False
+        super().__init__(reactor, descriptor)
+
+    def doRead(self) -> None:
+        """IReadDescriptor: take what is there."""
+        self._take()
+
+    def close(self) -> None:
+        """Take what is left, and close."""
+        if not self._over:
+            self._take()
+        if not self._over:
+            self._end()
+
+    def _take(self) -> None:
+        for _ in range(_TURN):
+            if self._over:
+                return
+            try:
+                octets = os.read(self._descriptor, 65536)
+            except BlockingIOError:
+                return
+            if not octets:
+                self._end()
+                return
+            *lines, rest = (self._rest + octets).split(b"\n")
+            for line in lines:
+                self._tell(line)
+            self._rest = rest[:MOST_LINE]
+
+    def _tell(self, line: bytes) -> None:
+        if line.strip():
+            self._said(line[:MOST_LINE].decode("utf-8", "backslashreplace"))
+
+    def _end(self) -> None:
+        self._over = True
+        self.stop_reading()
+        os.close(self._descriptor)
+        self._tell(self._rest)

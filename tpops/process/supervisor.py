@@ -1,0 +1,320 @@
+"""
+The process that keeps the listening sockets and looks after the workers that serve them.
+
+Purpose: binds every listener, starts C{server.workers} processes (L{tpops.process.worker}), which give up root's
+rights, and starts another one where one ends, after longer and longer pauses where that happens again and again.  On
+HUP new workers with the new configuration, and with the program as it is installed then, are started first; when all of
+them serve, the old ones let nobody in any more and end with their last sessions.  The sockets are open all the time:
+nobody is refused.
+Limits: it serves nobody itself, and reads nothing that clients send.  A worker that replaces another one gets the
+configuration that its crew was started with, whatever is in the file meanwhile.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import time
+from functools import partial
+from socket import socket
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from tpops.config.load import Loaded, load
+from tpops.errors import ConfigError
+from tpops.process import child as workers
+from tpops.process import privileges
+from tpops.process.child import Child
+from tpops.process.output import Output
+from tpops.process.signals import Orders, Signals
+from tpops.process.sockets import Sockets, places
+from tpops.server.listeners import Listener, place_of
+from tpops.service import stop_now
+
+_log = Logger()
+
+#: Seconds until every worker must serve.
+_START_SECONDS = 60.0
+
+#: Who has served so long is replaced at once.
+_STEADY_SECONDS = 10.0
+
+#: Pauses before a worker is replaced that has not: the first, and the longest.
+_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+@attrs.define(eq=False)
+class Crew:
+    """
+    The workers of one configuration.
+
+    @ivar loaded: the configuration
+    @ivar sockets: what they serve, by places; empty until the first of them has asked
+    @ivar children: they by their numbers; who has ended and is to be replaced is not among them
+    @ivar pauses: how long the last pause before the replacement of each was
+    """
+
+    loaded: Loaded
+    sockets: dict[str, socket] = attrs.field(factory=dict)
+    children: dict[int, Child] = attrs.field(factory=dict)
+    pauses: dict[int, float] = attrs.field(factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of them serve."""
+        return all(child.ready for child in self.children.values())
+
+
+class Supervisor(Service):
+    """
+    See the module.
+
+    @param loaded: the configuration
+    @param output: where the log of the process goes, None where that is not our affair
+    """
+
+    name = "tpops"
+
+    def __init__(self, loaded: Loaded, reactor: Any, output: Output | None = None) -> None:
+        self._reactor = reactor
+        self._output = output
+        self._sockets = Sockets()
+        self._crew = Crew(loaded)
+        self._next: Crew | None = None
+        self._again = False
+        self._leaving: set[Child] = set()
+        self._hurry = False
+        self._stopped: Deferred[None] | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become part of an application."""
+        if self._output is not None:
+            self._output.attach(parent)
+        super().setServiceParent(parent)
+
+    def privilegedStartService(self) -> None:
+        """Bind every listener and start the workers; ends the process with a clear message when that fails."""
+        try:
+            server = self._crew.loaded.config.server
+            privileges.identity(server.user, server.group)
+            self._start(self._crew)
+            self._wait_for_first()
+        except ConfigError as problem:
+            for child in self._crew.children.values():
+                child.kill()
+            self._sockets.discard(self._crew.sockets)
+            stop_now(problem)
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        """Look after them."""
+        super().startService()
+        orders = Orders(hurry=self.hurry, reload=self.reload, reopen=self.reopen_logs, upgrade=self.upgrade)
+        Signals(self._reactor, orders)
+        self._tell_ready(self._crew, {})
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the workers, and wait for the last one."""
+        super().stopService()
+        self._sockets.keep({})
+        for child in self._everybody():
+            child.tell("stop" if self._hurry else "drain")
+        self._stopped = Deferred()
+        return self._stopped if self._everybody() else succeed(None)
+
+    # What signals ask for.
+
+    def hurry(self) -> None:
+        """The stop that is under way or that follows waits for nobody."""
+        self._hurry = True
+        if self._stopped is not None:
+            for child in self._everybody():
+                child.tell("stop")
+
+    def reopen_logs(self) -> None:
+        """The log files have been moved away."""
+        for child in self._everybody():
+            child.tell("reopen")
+        if self._output is not None:
+            self._output.reopen()
+
+    def upgrade(self) -> None:
+        """Go on with the program that is installed now."""
+
+    def reload(self) -> None:
+        """Start new workers, with the configuration and the program as they are now."""
+        self.reopen_logs()
+        if not self.running:
+            return
+        if self._next is not None:
+            self._again = True
+            return
+        try:
+            crew = Crew(load(self._crew.loaded.path))
+        except ConfigError as problem:
+            _refuse(list(problem.problems))
+            return
+        self._next = crew
+        try:
+            self._start(crew)
+        except OSError as problem:
+            self._give_up([f"no worker can be started: {problem.strerror}"])
+
+    # Crews.
+
+    def _lend(self, crew: Crew, wanted: list[Listener]) -> list[socket]:
+        """
+        The sockets that a worker of this crew is to serve.
+
+        @raise ConfigError: when they cannot be had
+        """
+        if not crew.sockets:
+            server = crew.loaded.config.server
+            crew.sockets = self._sockets.prepare(wanted, privileges.identity(server.user, server.group))
+        elif list(crew.sockets) != places(wanted):
+            raise ConfigError(["the program listens elsewhere than the one that runs: send HUP"])
+        return list(crew.sockets.values())
+
+    def _start(self, crew: Crew) -> None:
+        for number in range(1, crew.loaded.config.server.processes + 1):
+            self._start_one(crew, number)
+
+    def _start_one(self, crew: Crew, number: int) -> None:
+        orders = {"path": crew.loaded.path, "text": crew.loaded.text}
+        lend = partial(self._lend, crew)
+        crew.children[number] = workers.start(self._reactor, number, orders, self._told, lend)
+
+    def _wait_for_first(self) -> None:
+        """
+        Wait until every worker serves; the reactor does not run yet.
+
+        @raise ConfigError: when one cannot
+        """
+        crew = self._crew
+        until = time.monotonic() + _START_SECONDS
+        poll = select.poll()
+        for child in crew.children.values():
+            poll.register(child.channel, select.POLLIN)
+        while not crew.ready:
+            poll.poll(100)
+            for child in crew.children.values():
+                if not child.look():
+                    raise ConfigError(child.problems or [f"{child} has ended, {_how(child.status)}; see its output"])
+            if time.monotonic() > until:
+                raise ConfigError([f"the workers are not ready after {_START_SECONDS:g} seconds"])
+        self._sockets.keep(crew.sockets)
+
+    def _told(self, child: Child) -> None:
+        """A worker is ready, or gone."""
+        if child.gone:
+            self._has_ended(child)
+        elif self._next is not None and self._next.ready:
+            self._take_over(self._next)
+
+    def _take_over(self, crew: Crew) -> None:
+        """The new workers serve: the others may go."""
+        former, self._crew, self._next = self._crew, crew, None
+        for child in former.children.values():
+            self._leaving.add(child)
+            child.tell("leave")
+        self._sockets.keep(crew.sockets)
+        if self._output is not None:
+            self._output.set_level(crew.loaded.config.log.level)
+        for warning in crew.loaded.warnings:
+            _log.warn("{warning}", event="config-warning", warning=warning)
+        self._tell_ready(crew, former.sockets)
+        _log.info("reloaded {path}", event="reloaded", path=crew.loaded.path)
+        self._once_more()
+
+    def _give_up(self, problems: list[str]) -> None:
+        """The new workers do not serve."""
+        crew, self._next = self._next, None
+        assert crew is not None
+        for child in crew.children.values():
+            self._leaving.add(child)
+            child.kill()
+        self._sockets.discard(crew.sockets)
+        _refuse(problems)
+        self._once_more()
+
+    def _once_more(self) -> None:
+        """Another HUP has come meanwhile."""
+        again, self._again = self._again, False
+        if again:
+            self._reactor.callLater(0, self.reload)
+
+    def _tell_ready(self, crew: Crew, before: dict[str, socket]) -> None:
+        for opened in crew.sockets.values():
+            if opened not in before.values():
+                _log.info("ready on {where}", event="ready", where=place_of(opened))
+
+    # Ends.
+
+    def _has_ended(self, child: Child) -> None:
+        if self._next is not None and self._next.children.get(child.number) is child:
+            del self._next.children[child.number]
+            self._give_up(child.problems or [f"{child}, a new one, has ended, {_how(child.status)}"])
+        elif self._crew.children.get(child.number) is child:
+            del self._crew.children[child.number]
+            if self.running:
+                self._replace(child)
+        else:
+            self._leaving.discard(child)
+            _log.info("{child} has ended, {how}", event="worker-ended", child=str(child), how=_how(child.status))
+        if self._stopped is not None and not self._everybody():
+            self._stopped.callback(None)
+
+    def _replace(self, child: Child) -> None:
+        """Start another one in its place, after a pause where it has not served for long."""
+        crew, number = self._crew, child.number
+        pause = 0.0
+        if self._reactor.seconds() - child.started < _STEADY_SECONDS:
+            pause = min(_LONGEST_PAUSE_SECONDS, max(_PAUSE_SECONDS, 2 * crew.pauses.get(number, 0.0)))
+        crew.pauses[number] = pause
+        for problem in child.problems:
+            _log.error("{problem}", event="worker-failed", problem=problem)
+        _log.error(
+            "{child} has ended, {how}; another one starts in {pause:g} seconds",
+            event="worker-ended",
+            child=str(child),
+            how=_how(child.status),
+            pause=pause,
+        )
+        self._reactor.callLater(pause, self._start_again, crew, number)
+
+    def _start_again(self, crew: Crew, number: int) -> None:
+        if not self.running or crew is not self._crew:
+            return
+        try:
+            self._start_one(crew, number)
+        except OSError as problem:
+            _log.error("no worker can be started: {why}", event="worker-failed", why=problem.strerror)
+            self._reactor.callLater(_LONGEST_PAUSE_SECONDS, self._start_again, crew, number)
+
+    def _everybody(self) -> list[Child]:
+        """Every worker that has not ended."""
+        crews = [self._crew] if self._next is None else [self._crew, self._next]
+        return [*(child for crew in crews for child in crew.children.values()), *self._leaving]
+
+
+def _refuse(problems: list[str]) -> None:
+    for line in problems:
+        _log.error("reload-failed: {problem}", event="reload-failed", problem=line)
+    _log.error("reload-failed: the configuration stays as it was", event="reload-failed")
+
+
+def _how(status: int | None) -> str:
+    """What an exit status says."""
+    if status is None:
+        return "status unknown"
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"
