@@ -76,6 +76,7 @@ class Child:
     See the module.
 
     @ivar number: which of the workers it is
+    @ivar row: where it counts, see L{tpops.policy.shared}
     @ivar ready: whether it serves
     @ivar problems: why it cannot, from its own mouth
     @ivar told: called with the child when it is ready, and when it is gone
@@ -86,6 +87,7 @@ class Child:
         self,
         reactor: Any,
         number: int,
+        row: int,
         process: Process,
         channel: socket.socket,
         output: int,
@@ -97,6 +99,7 @@ class Child:
         @param output: what it writes can be read here
         """
         self.number = number
+        self.row = row
         self.ready = False
         self.problems: list[str] = []
         self.status: int | None = None
@@ -212,7 +215,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=its_output,
             stderr=its_output,
-            pass_fds=[its.fileno(), put],
+            pass_fds=[its.fileno(), put, orders["memory"]],
             env=_environment(),
             # Signals from a terminal are for the process that the operator has started.
             start_new_session=True,
@@ -225,7 +228,7 @@ def start(
         its.close()
         os.close(its_output)
         os.close(put)
-    return Child(reactor, number, process, ours, output, told, lend)
+    return Child(reactor, number, orders["row"], process, ours, output, told, lend)
 
 
 def _environment() -> dict[str, str]:

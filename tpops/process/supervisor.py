@@ -12,6 +12,8 @@ configuration that its crew was started with, whatever is in the file meanwhile.
 
 from __future__ import annotations
 
+import errno
+import secrets
 import select
 import signal
 import time
@@ -26,6 +28,8 @@ from twisted.logger import Logger
 
 from tpops.config.load import Loaded, load
 from tpops.errors import ConfigError
+from tpops.policy import shared
+from tpops.policy.shared import Table
 from tpops.process import child as workers
 from tpops.process import privileges
 from tpops.process.child import Child
@@ -84,6 +88,9 @@ class Supervisor(Service):
         self._reactor = reactor
         self._output = output
         self._sockets = Sockets()
+        self._memory = Table(shared.make())
+        self._secret = secrets.token_hex(32)
+        self._rows: set[int] = set()
         self._crew = Crew(loaded)
         self._next: Crew | None = None
         self._again = False
@@ -185,9 +192,20 @@ class Supervisor(Service):
             self._start_one(crew, number)
 
     def _start_one(self, crew: Crew, number: int) -> None:
-        orders = {"path": crew.loaded.path, "text": crew.loaded.text}
+        row = next((row for row in range(shared.ROWS) if row not in self._rows), None)
+        if row is None:
+            raise OSError(errno.EAGAIN, f"{shared.ROWS} workers, most of which wait for their last sessions to end")
+        self._memory.clear(row)
+        orders = {
+            "path": crew.loaded.path,
+            "text": crew.loaded.text,
+            "memory": self._memory.descriptor,
+            "row": row,
+            "secret": self._secret,
+        }
         lend = partial(self._lend, crew)
         crew.children[number] = workers.start(self._reactor, number, orders, self._told, lend)
+        self._rows.add(row)
 
     def _wait_for_first(self) -> None:
         """
@@ -256,6 +274,8 @@ class Supervisor(Service):
     # Ends.
 
     def _has_ended(self, child: Child) -> None:
+        self._memory.clear(child.row)
+        self._rows.discard(child.row)
         if self._next is not None and self._next.children.get(child.number) is child:
             del self._next.children[child.number]
             self._give_up(child.problems or [f"{child}, a new one, has ended, {_how(child.status)}"])

@@ -46,6 +46,7 @@ from zope.interface import implementer
 
 from tpops.config.load import load
 from tpops.errors import ConfigError
+from tpops.policy.shared import SharedMemory, Table
 from tpops.process import handoff
 from tpops.process.packets import Packet, Packets
 from tpops.process.privileges import Identity
@@ -69,10 +70,16 @@ class Orders:
 
     @ivar path: the configuration's file, for messages and relative paths
     @ivar text: what was in it
+    @ivar memory: descriptor of what the limits of all workers remember, see L{tpops.policy.shared}
+    @ivar row: this worker's there
+    @ivar secret: of all workers, in hexadecimal digits
     """
 
     path: str
     text: str = attrs.field(repr=False)
+    memory: int
+    row: int
+    secret: str = attrs.field(repr=False)
 
 
 class LentSockets(Sockets):
@@ -152,7 +159,8 @@ class Worker:
             config = load(orders.path, text=orders.text).config
             levels.defaultLogLevel = LogLevel.lookupByName(config.log.level)
             levels.clearLogLevels()
-            service = WorkerService(config, self._reactor, sockets=LentSockets(self._channel))
+            memory = SharedMemory(Table(orders.memory), orders.row, bytes.fromhex(orders.secret))
+            service = WorkerService(config, self._reactor, memory=memory, sockets=LentSockets(self._channel))
             service.begin()
         except ConfigError as problem:
             self._channel.send({"failed": list(problem.problems)})
@@ -204,8 +212,9 @@ def main(arguments: list[str]) -> int:
 
     _, channel, orders = (int(argument) for argument in arguments)
     given = Orders(**handoff.take(orders))
-    # It came over exec; no program that is started here gets it.
-    os.set_inheritable(channel, False)
+    for descriptor in (channel, given.memory):
+        # They came over exec; no program that is started here gets them.
+        os.set_inheritable(descriptor, False)
     running: Any = reactor
     if not Worker(running, socket.socket(fileno=channel)).begin(given):
         return 1
