@@ -7,7 +7,7 @@ What signals mean.
     USR1    open the logs anew
     USR2    go on with the program that is installed now
 
-Purpose: one place that takes them over from Twisted, once the reactor runs, and calls the service in its loop.
+Purpose: one place that takes them over from Twisted, and calls the service in the reactor's loop, once it runs.
 """
 
 from __future__ import annotations
@@ -42,19 +42,17 @@ class Signals:
         self._orders = orders
         self._stopping = False
         self._stop: dict[int, Any] = {}
-        self._before: Any = None
-        reactor.callWhenRunning(self._install)
-
-    def _install(self) -> None:
-        """After Twisted has set its own."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._stop[number] = signal.signal(number, self._end)
-        orders = self._orders
         self._set(signal.SIGHUP, orders.reload)
         self._set(signal.SIGUSR2, orders.upgrade)
         # twistd has one, which moves its log file away and begins another.
-        self._before = signal.getsignal(signal.SIGUSR1)
+        self._before: Any = signal.getsignal(signal.SIGUSR1)
         self._set(signal.SIGUSR1, self._reopen)
+        reactor.callWhenRunning(self._take_stop)
+
+    def _take_stop(self) -> None:
+        """After Twisted has set its own."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._stop[number] = signal.signal(number, self._end)
 
     def _set(self, number: int, order: Callable[[], None]) -> None:
         signal.signal(number, lambda *_: self._reactor.callFromThread(order))
