@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import re
 import secrets
 import time
@@ -54,6 +56,7 @@ class MailDatabaseTests(DatabaseTests):
     """
 
     kind = "v2"
+    account = Account("joe", "test")
 
     def setUp(self) -> None:
         super().setUp()
@@ -64,7 +67,7 @@ class MailDatabaseTests(DatabaseTests):
         """All tables of the schema."""
         if self.kind == "classic":
             self.mariadb.script(SCHEMAS / "mysql-classic.sql", self.schema)
-            self.insert("user", uid=7, login="joe", passwd="secret", quota=0)
+            self.insert("user", uid=7, login="joe", passwd="secret", mail="joe", quota=0)
             return
         self.mariadb.script(SCHEMAS / "mysql-v2-accounts.sql", self.schema)
         self.mariadb.script(SCHEMAS / "mysql-v2-mail.sql", self.schema)
@@ -96,10 +99,10 @@ class MailDatabaseTests(DatabaseTests):
 
     # Drivers.
 
-    def client(self) -> Client:
+    def client(self, address: str = "") -> Client:
         """A connection as a server has it."""
         access = access_of(
-            [self.mariadb.unix],
+            [address or self.mariadb.unix],
             "off",
             user=READER,
             password=READER_PASSWORD,
@@ -170,16 +173,28 @@ class MailDatabaseTests(DatabaseTests):
 
 
 class OwnServerTests(MailDatabaseTests):
-    """The same in a server of the test's own, which it may end."""
+    """The same in a server that a test may end."""
 
     def a_server(self) -> MariaDB:
         """See DatabaseTests."""
-        mariadb = MariaDB()
-        self.addCleanup(mariadb.remove)
-        return mariadb.start()
+        mariadb = _mortal()
+        if mariadb.ended():
+            mariadb.start()
+        return mariadb
 
     def drop(self) -> None:
-        """It goes with the server."""
+        """See DatabaseTests; the server may have ended."""
+        if self.mariadb.ended():
+            self.mariadb.start()
+        super().drop()
+
+
+@functools.cache
+def _mortal() -> MariaDB:
+    """One server for all tests that end it: they start it again."""
+    mariadb = MariaDB()
+    atexit.register(mariadb.remove)
+    return mariadb
 
 
 def _classic(header: bytes, body: bytes, size: int) -> bytes:

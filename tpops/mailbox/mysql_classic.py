@@ -11,8 +11,8 @@ What is not in C{size} (NULL) is counted by the server.  C{msgno}, in which TPOP
 nor written.
 What it costs: a poll is four statements; a listing that is still true is not read again, but the server goes through
 the index of the user's messages to see that.
-Limits: octets are read and written as they are in the columns, which have to be latin1 or BLOBs for that.  Tables that
-have no transactions (MyISAM) are read, and messages are removed from them, but new mail is refused.
+Limits: octets are read and written as they are in the columns; every octet can be in one that is latin1 or a BLOB.
+Tables that have no transactions (MyISAM) are read, and messages are removed from them, but new mail is refused.
 """
 
 # ruff: noqa: S608 (statements are put together from constants; values are values)
@@ -64,12 +64,12 @@ _LIST = (
     "FROM msg WHERE uid = %s ORDER BY timestamp, id"
 )
 _FIRST = (
-    f"SELECT LENGTH({_HEADER}), LENGTH({_BODY}), RIGHT(CAST(header AS BINARY), 1), "
+    f"SELECT CHAR_LENGTH({_HEADER}), CHAR_LENGTH({_BODY}), CAST(RIGHT(header, 1) AS BINARY), "
     f"{_BODY} <> '' OR {_SIZE} <> {_HEADER_WIRE}, "
-    "SUBSTRING(CAST(header AS BINARY), 1, %s), SUBSTRING(CAST(body AS BINARY), 1, %s) "
+    "CAST(SUBSTRING(header, 1, %s) AS BINARY), CAST(SUBSTRING(body, 1, %s) AS BINARY) "
     "FROM msg WHERE uid = %s AND id = %s"
 )
-_MORE = "SELECT SUBSTRING(CAST({} AS BINARY), %s, %s) FROM msg WHERE uid = %s AND id = %s"
+_MORE = "SELECT CAST(SUBSTRING({}, %s, %s) AS BINARY) FROM msg WHERE uid = %s AND id = %s"
 
 #: User and moment of the rows that are of this process and alive: there may be several drivers in it.
 _living: set[tuple[int, int]] = set()
@@ -97,7 +97,7 @@ class Row:
     """
     The rest of a message; see L{tpops.mailbox.mysql_schema.Rest}.
 
-    @ivar todo: column, offset in it and octets that are left there
+    @ivar todo: column, offset in it and what is left there, in characters of the column, which may be octets
     """
 
     uid: int
@@ -111,13 +111,14 @@ class Row:
         column, offset, left = self.todo.pop(0)
         if not column:
             return b"\n" * left
-        values = (offset + 1, min(left, PIECE_OCTETS), self.uid, self.message)
+        asked = min(left, PIECE_OCTETS)
+        values = (offset + 1, asked, self.uid, self.message)
         rows = client.select(_MORE.format(column), values, until).rows
         piece: bytes = rows[0][0] if rows else b""
         if not piece:
             raise DatabaseFailed("the message was removed while it was read")
-        if len(piece) < left:
-            self.todo.insert(0, (column, offset + len(piece), left - len(piece)))
+        if asked < left:
+            self.todo.insert(0, (column, offset + asked, left - asked))
         return piece
 
 
@@ -207,20 +208,15 @@ class Classic:
         rows = client.select(_FIRST, (FIRST_OCTETS, FIRST_OCTETS, uid, message), until).rows
         if not rows:
             return None
-        header_octets, body_octets, last, blank, header, body = rows[0]
-        header, body, ends = header or b"", body or b"", 0
+        of_header, of_body, last, blank, header, body = rows[0]
+        begin, ends = header or b"", 0
         if blank:
             ends = 1 if last in (None, b"", b"\n") else 2
-        todo = [
-            ("header", len(header), header_octets - len(header)),
-            ("", 0, ends),
-            ("body", 0, body_octets),
-        ]
-        begin = header
-        if len(header) == header_octets:
-            begin += b"\n" * ends + body
-            todo = [("body", len(body), body_octets - len(body))]
-        return begin, Row(uid, message, [one for one in todo if one[2]])
+        todo = [("header", FIRST_OCTETS, of_header - FIRST_OCTETS), ("", 0, ends), ("body", 0, of_body)]
+        if of_header <= FIRST_OCTETS:
+            begin += b"\n" * ends + (body or b"")
+            todo = [("body", FIRST_OCTETS, of_body - FIRST_OCTETS)]
+        return begin, Row(uid, message, [one for one in todo if one[2] > 0])
 
     def remove(self, client: Client, held: Held, places: Sequence[bytes]) -> None:
         """See L{Schema.remove}."""

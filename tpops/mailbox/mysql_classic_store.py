@@ -34,7 +34,11 @@ _ADD = (
     "INSERT INTO msg (uid, timestamp, header, body, size) "
     f"VALUES (%s, GREATEST({_NOW}, CAST(COALESCE(%s, '1000-01-01') AS DATETIME)), %s, %s, %s)"
 )
-_APPEND = "UPDATE msg SET header = CONCAT(header, %s), body = CONCAT(body, %s), size = %s WHERE id = %s"
+#: What is longer than the server takes becomes NULL, and then no row is found any more.
+_APPEND = (
+    "UPDATE msg SET header = CONCAT(header, %s), body = CONCAT(body, %s), size = %s "
+    "WHERE id = %s AND header IS NOT NULL AND body IS NOT NULL"
+)
 _LENGTHS = "SELECT LENGTH(header), LENGTH(body), DATE_FORMAT(timestamp, '%%Y%%m%%d%%H%%i%%s') FROM msg WHERE id = %s"
 _SUMS = "SELECT SHA2(header, 256), SHA2(body, 256) FROM msg WHERE id = %s AND uid = %s"
 _ENGINES = (
@@ -48,6 +52,8 @@ _CHARACTERS = (
 
 #: The data are too long for the column, or for a statement.
 _TOO_LONG = (1406, 1301, 1153)
+_TOO_BIG = "the message does not fit into the table msg"
+
 #: The octets are no text in the column's character set.
 _NO_TEXT = (1366, 3988)
 
@@ -94,7 +100,7 @@ def add(client: Client, changes: Changes, name: str, message: IIncomingMessage, 
         quota.admit(name, int(octets), messages, size)
         header, body, moment = execute(_LENGTHS, (written.message,)).rows[0]
         if (header, body) != (written.header_octets, written.body_octets):
-            raise QuotaExceeded("the message does not fit into the table msg")
+            raise QuotaExceeded(_TOO_BIG)
         written.unique_id = b"%d.%d.%s" % (written.message, uid, moment.encode("ascii"))
 
     def landed(execute: Execute) -> bool:
@@ -106,7 +112,7 @@ def add(client: Client, changes: Changes, name: str, message: IIncomingMessage, 
         changes.make(client, work, landed)
     except DatabaseFailed as failed:
         if failed.number in _TOO_LONG:
-            raise QuotaExceeded(f"the message does not fit into the table msg: {failed}") from None
+            raise QuotaExceeded(f"{_TOO_BIG}: {failed}") from None
         if failed.number in _NO_TEXT:
             raise MaildropBroken(f"{failed}; {_character_hint()}") from None
         raise
@@ -165,7 +171,8 @@ def _write(execute: Execute, written: _Written, message: IIncomingMessage, about
     def flush(size: int) -> None:
         written.note(header, body)
         if written.message:
-            execute(_APPEND, (header, body, size, written.message))
+            if not execute(_APPEND, (header, body, size, written.message)).affected:
+                raise QuotaExceeded(_TOO_BIG)
         else:
             uid, at, last = about
             written.message = execute(_ADD, (uid, int(at), last, header, body, size)).identity
