@@ -44,6 +44,7 @@ class Backend:
     See the module.
 
     @ivar names: the rules for login names
+    @ivar means: what accounts sources work with
     @ivar sources: the accounts sources, in order
     @ivar app_passwords: application passwords, None where there are none
     @ivar checker: all of them behind one checker of twisted.cred
@@ -61,7 +62,9 @@ class Backend:
         self.names = assembly.login_names(config)
         self.upstream = assembly.upstream(config, reactor)
         hostname = config.server.hostname
-        means = Means(verifier, self.run_in_thread, seconds, reactor, self.names.split, hostname, self.upstream)
+        self.means = means = Means(
+            verifier, self.run_in_thread, seconds, reactor, self.names.split, hostname, self.upstream
+        )
         self.sources = [drivers.make(one.driver, one.name, one.settings(), means) for one in config.accounts]
         if passwords.rehash:
             self._renew_hashes(means)

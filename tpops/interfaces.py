@@ -160,6 +160,22 @@ class IAppendable(Interface):
         """
 
 
+class IRestorable(Interface):
+    """Add-on of an IMaildropDriver that takes messages over from another store."""
+
+    async def restore(account: Account, message: IIncomingMessage, unique_id: bytes, at: float) -> None:
+        """
+        Store a message behind all others, as L{IAppendable.append} does, under the unique-id that it has already.
+
+        Quotas do not count: it is no new mail.
+
+        @param unique_id: that no message of the maildrop has
+        @param at: when it arrived, seconds since the epoch; not before that of the last one
+        @raise StorageUnavailable: when it cannot be stored now
+        @raise MaildropBroken: when an administrator is needed
+        """
+
+
 class IAccounts(Interface):
     """A source of accounts."""
 

@@ -86,7 +86,7 @@ class CommandTests(EmptyDatabaseTests):
         server.start()
         wire = server.session("joe", "secret")
         found = self.json_status(server)
-        self.assertEqual(found["v2"], {"accounts": 3, "mail": 2})
+        self.assertEqual(found["v2"], {"accounts": 4, "mail": 2})
         mail = found["v2_mail"]
         self.assertEqual([mail[key] for key in ("mailboxes", "messages", "octets")], [1, 1, 14])
         self.assertEqual([one["name"] for one in mail["locked"]], ["joe"])
@@ -101,7 +101,7 @@ class CommandTests(EmptyDatabaseTests):
         every = [one for file, _ in migrate.PARTS.values() for one in migrate.statements(file)]
         list(migrate.make(client))
         whole = self.made()
-        self.assertEqual(len(whole), 7)
+        self.assertEqual(len(whole), 8)
         for done in range(1, len(every)):
             self.clear()
             client.close()
@@ -134,7 +134,7 @@ class CommandTests(EmptyDatabaseTests):
         self.assert_out(server, "joe", "secret", b"-ERR [SYS/TEMP]")
         self.assertEqual(self.json_status(server, 1)["outdated"], ["accounts", "mail"])
         said = self.command(server, "upgrade")
-        self.assertIn("the tables for accounts are of version 3 now", said)
+        self.assertIn("the tables for accounts are of version 4 now", said)
         self.assert_in(server, "joe", "secret", 0)
         self.assertEqual(self.json_status(server)["outdated"], [])
 

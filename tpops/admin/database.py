@@ -1,8 +1,8 @@
 """
 "tpops db": the tables in MySQL or MariaDB.
 
-Purpose: make them, bring those of an older tpops up to date, and tell what is there.  The database is that of [mysql],
-or of the first [[accounts]] with driver "mysql".
+Purpose: make them, bring those of an older tpops up to date, tell what is there, and bring mail in or out.  The
+database is that of [mysql], or of the first [[accounts]] with driver "mysql".
 Limits: making and changing tables needs more rights than serving does; --user is for somebody who has them.
 Errors: one line, and exit status 1; "status" also has it where the tables are not what the configuration needs.
 """
@@ -22,6 +22,7 @@ from rich.table import Table
 
 from tpops import mail_database
 from tpops.admin.context import configuration, show
+from tpops.admin.convert import convert
 from tpops.cred import drivers
 from tpops.cred.password_file import read_secret
 from tpops.db.mysql_servers import Access, Line
@@ -67,6 +68,9 @@ def _who(command: _F) -> _F:
 @click.group("db")
 def database() -> None:
     """The tables in MySQL or MariaDB: make them, bring them up to date, look at them."""
+
+
+database.add_command(convert)
 
 
 @database.command("init")

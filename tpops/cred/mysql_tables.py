@@ -22,7 +22,7 @@ from tpops.cred import schemes, sql_queries
 from tpops.cred.mysql import MySQLAccounts
 from tpops.cred.source import Means
 from tpops.cred.sql_rows import stored_password
-from tpops.db.mysql import Answer, Client, DatabaseFailed
+from tpops.db.mysql import Answer, Client, DatabaseFailed, Statement
 from tpops.db.mysql_servers import Line
 from tpops.errors import LookupUnavailable, UnknownUser
 from tpops.interfaces import IAccountAdmin, IAddressAdmin, IAddresses, IRenewsHashes
@@ -61,14 +61,16 @@ _CLASSIC = _Table(
 
 _V2 = _Table(
     add=(
-        "INSERT INTO tpops_user (name, password_hash, maildrop, home, unix_uid, unix_gid, created_at, changed_at) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+        "INSERT INTO tpops_user (name, password_hash, maildrop, home, unix_uid, unix_gid, quota_octets, "
+        "quota_messages, created_at, changed_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
     ),
     password="UPDATE tpops_user SET password_hash = %s, changed_at = %s WHERE name = %s",  # noqa: S106
     enabled="UPDATE tpops_user SET enabled = %s, changed_at = %s WHERE name = %s",
     remove="DELETE FROM tpops_user WHERE name = %s",
     names="SELECT name, enabled FROM tpops_user ORDER BY name",
 )
+
+_ADD_ADDRESS = "INSERT INTO tpops_address (address, user) SELECT %s, id FROM tpops_user WHERE name = %s"
 
 _RENEW = "UPDATE tpops_user SET password_hash = %s, changed_at = %s WHERE name = %s AND password_hash = %s"
 
@@ -85,20 +87,8 @@ class WritableAccounts(MySQLAccounts):
 
     def add(self, account: Account, password_hash: str) -> None:
         """See L{IAccountAdmin.add}."""
-        stored, now = self._column(password_hash), int(self.clock())
-        values: list[object] = [
-            account.name,
-            stored,
-            account.maildrop,
-            account.home,
-            account.uid,
-            account.gid,
-            now,
-            now,
-        ]
-        if self._table is _CLASSIC:
-            values = self._classic_values(account, password_hash)
-        self._insert(self._table.add, values, account.name)
+        values = self._classic_values if self._table is _CLASSIC else self._values
+        self._insert(((self._table.add, values(account, password_hash)),), account.name)
 
     def set_password(self, name: str, password_hash: str) -> None:
         """See L{IAccountAdmin.set_password}."""
@@ -123,15 +113,40 @@ class WritableAccounts(MySQLAccounts):
         except DatabaseFailed as error:
             raise self._failed(error) from None
 
+    async def _name_of(self, look: Callable[[Client, float], str | None]) -> str | None:
+        """Whose an address is, by a look into the tables; None when it is nobody's."""
+        if self._pool is None:
+            raise LookupUnavailable(f"accounts source {self.name} is not started")
+        try:
+            return await self._pool.run(look)
+        except (DatabaseFailed, ValueError) as error:
+            raise LookupUnavailable(f"accounts source {self.name}: {error}") from None
+
+    def _values(self, account: Account, password_hash: str) -> list[object]:
+        now = int(self.clock())
+        return [
+            account.name,
+            self._column(password_hash),
+            account.maildrop,
+            account.home,
+            account.uid,
+            account.gid,
+            account.quota_octets,
+            account.quota_messages,
+            now,
+            now,
+        ]
+
     def _classic_values(self, account: Account, password_hash: str) -> list[object]:
         if account.home:
             raise LookupUnavailable(f"accounts source {self.name}: TPOPS' table has no home; give a Maildir")
         maildrop = (account.maildrop or "").removeprefix(_LOCATION) or None
         return [account.name, self._column(password_hash), maildrop]
 
-    def _insert(self, statement: str, values: Sequence[object], what: str) -> None:
+    def _insert(self, statements: Sequence[Statement], what: str) -> None:
+        """All of them, or none."""
         try:
-            self._write(statement, values)
+            self._write_all(statements)
         except DatabaseFailed as error:
             if error.number == _DUPLICATE:
                 raise ValueError(f"there is already an account {what}") from None
@@ -160,13 +175,17 @@ class WritableAccounts(MySQLAccounts):
 
     def _write(self, statement: str, values: Sequence[object]) -> Answer:
         """Run one statement on a connection of its own."""
+        return self._write_all(((statement, values),))[0]
+
+    def _write_all(self, statements: Sequence[Statement]) -> list[Answer]:
+        """Run statements in one transaction, on a connection of its own."""
         access = self.access()
         client = Client(access, Line(access.servers, time.monotonic), writable=True)
         try:
-            answer: Answer = client.transaction(lambda execute: execute(statement, values))
+            answers: list[Answer] = client.transaction(lambda execute: [execute(*one) for one in statements])
         finally:
             client.close()
-        return answer
+        return answers
 
     def _failed(self, error: DatabaseFailed) -> LookupUnavailable:
         hint = ""
@@ -175,30 +194,13 @@ class WritableAccounts(MySQLAccounts):
         return LookupUnavailable(f"accounts source {self.name}: {error}{hint}")
 
 
-@implementer(IRenewsHashes)
-class RenewableAccounts(WritableAccounts):
-    """Schema v2, where a better hash fits."""
-
-    def renew_hash(self, name: str, old: str, new: str) -> bool:
-        """See L{IRenewsHashes.renew_hash}."""
-        try:
-            return self._write(_RENEW, (new, int(self.clock()), name, old)).affected > 0
-        except DatabaseFailed as error:
-            raise self._failed(error) from None
-
-
 @implementer(IAddresses, IAddressAdmin)
 class ClassicAccounts(WritableAccounts):
     """TPOPS' table, whose column "mail" has the addresses."""
 
     async def account_of_address(self, address: str) -> Account:
         """See L{IAddresses.account_of_address}."""
-        if self._pool is None:
-            raise LookupUnavailable(f"accounts source {self.name} is not started")
-        try:
-            login = await self._pool.run(partial(_login_of, address))
-        except (DatabaseFailed, ValueError) as error:
-            raise LookupUnavailable(f"accounts source {self.name}: {error}") from None
+        login = await self._name_of(partial(_login_of, address))
         if login is None:
             raise UnknownUser(f"no address in {self.name}")
         return (await self.find(login, None)).account
@@ -206,9 +208,40 @@ class ClassicAccounts(WritableAccounts):
     def add_with_address(self, account: Account, password_hash: str, address: str) -> None:
         """See L{IAddressAdmin.add_with_address}."""
         statement = "INSERT INTO user (login, passwd, maildir, mail) VALUES (%s, %s, %s, %s)"
-        self._insert(
-            statement, [*self._classic_values(account, password_hash), address], f"{account.name} or {address}"
-        )
+        values = [*self._classic_values(account, password_hash), address]
+        self._insert(((statement, values),), f"{account.name} or {address}")
+
+    def address(self, name: str) -> str | None:
+        """The address of an account, None where it has none.  Blocks."""
+        try:
+            rows = self._write("SELECT mail FROM user WHERE login = %s", (name,)).rows
+        except DatabaseFailed as error:
+            raise self._failed(error) from None
+        return _text(rows[0][0]) if rows and rows[0][0] else None
+
+
+@implementer(IRenewsHashes, IAddresses, IAddressAdmin)
+class V2Accounts(WritableAccounts):
+    """Schema v2, where a better hash fits.  A name is an address, too; tpops_address has further ones."""
+
+    async def account_of_address(self, address: str) -> Account:
+        """See L{IAddresses.account_of_address}."""
+        name = await self._name_of(partial(_v2_name_of, address))
+        return (await self.find(name or address, None)).account
+
+    def add_with_address(self, account: Account, password_hash: str, address: str) -> None:
+        """See L{IAddressAdmin.add_with_address}."""
+        statements: list[Statement] = [(self._table.add, self._values(account, password_hash))]
+        if address != account.name:
+            statements.append((_ADD_ADDRESS, (address, account.name)))
+        self._insert(statements, f"{account.name} or {address}")
+
+    def renew_hash(self, name: str, old: str, new: str) -> bool:
+        """See L{IRenewsHashes.renew_hash}."""
+        try:
+            return self._write(_RENEW, (new, int(self.clock()), name, old)).affected > 0
+        except DatabaseFailed as error:
+            raise self._failed(error) from None
 
 
 def _login_of(address: str, client: Client, until: float) -> str | None:
@@ -222,11 +255,18 @@ def _login_of(address: str, client: Client, until: float) -> str | None:
     return found[0] if found else None
 
 
+def _v2_name_of(address: str, client: Client, until: float) -> str | None:
+    """The same for schema v2, whose addresses are canonical."""
+    sql = "SELECT u.name FROM tpops_address a JOIN tpops_user u ON u.id = a.user WHERE a.address = %s"
+    rows = client.select(sql, (address,), until).rows
+    return str(rows[0][0]) if rows else None
+
+
 def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def open_accounts(name: str, means: Means, **settings: Any) -> MySQLAccounts:
     """The accounts of a database, with a way to change them where their tables are known."""
-    kinds = {"tpops-classic": ClassicAccounts, "tpops-v2": RenewableAccounts}
+    kinds = {"tpops-classic": ClassicAccounts, "tpops-v2": V2Accounts}
     return kinds.get(settings["preset"], MySQLAccounts)(name, means, **settings)

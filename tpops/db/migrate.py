@@ -22,7 +22,7 @@ from tpops.db.mysql import Client
 _SCHEMAS = Path(__file__).parent / "schema"
 
 #: The file and the newest version of each part of schema v2, in the order in which they are made.
-PARTS: Mapping[str, tuple[str, int]] = {"accounts": ("mysql-v2-accounts.sql", 3), "mail": ("mysql-v2-mail.sql", 2)}
+PARTS: Mapping[str, tuple[str, int]] = {"accounts": ("mysql-v2-accounts.sql", 4), "mail": ("mysql-v2-mail.sql", 2)}
 
 _CLASSIC = "mysql-classic.sql"
 
@@ -68,6 +68,14 @@ class Step:
     changes: tuple[Change, ...]
 
 
+#: As in the file that makes the newest version.
+ADDRESSES = (
+    "CREATE TABLE IF NOT EXISTS tpops_address (address VARCHAR(255) NOT NULL PRIMARY KEY, "
+    "user BIGINT UNSIGNED NOT NULL COMMENT 'whose it is', CONSTRAINT tpops_address_user FOREIGN KEY (user) "
+    "REFERENCES tpops_user (id) ON DELETE CASCADE) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 "
+    "COLLATE = utf8mb4_bin"
+)
+
 #: Whether the table tpops_user has a column.
 _HAS_COLUMN = (
     "SELECT 1 FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'tpops_user' "
@@ -91,6 +99,7 @@ STEPS = (
             ),
         ),
     ),
+    Step("accounts", 4, (Change(ADDRESSES),)),
 )
 
 
@@ -109,11 +118,11 @@ def versions(client: Client) -> dict[str, int]:
 
 def make(client: Client) -> Iterator[str]:
     """
-    Make schema v2 in an empty database, or finish what was begun; tells what was done.
+    Make schema v2 in an empty database or beside the tables of TPOPS, or finish what was begun; tells what was done.
 
     @raise CannotMigrate: when there is something else, or all of it
     """
-    _refuse_others(client, lambda name: _OURS.fullmatch(name) is not None)
+    _refuse_others(client, lambda name: _OURS.fullmatch(name) is not None or name in CLASSIC_TABLES)
     found = versions(client)
     if found.keys() >= PARTS.keys():
         raise CannotMigrate('the tables of schema v2 are there already; "tpops db status" shows them')

@@ -3,8 +3,8 @@
 
     tpops-useradd [-c FILE] [--source NAME] [--scheme S] LOGIN PASSWORD MAIL [MAILDIR]
 
-Where the accounts have addresses of their own (TPOPS' table in MySQL) MAIL is written there, and the password is stored
-as it is, which APOP needs; in all other sources the address is the name, so LOGIN and MAIL must be the same.
+Where the accounts have addresses of their own (in MySQL) MAIL is written there; in all other sources the address is the
+name, so LOGIN and MAIL must be the same.  In TPOPS' own table the password is stored as it is, which APOP needs.
 Limits: others on the machine may see the command line while it runs; with "-" the password is the first line of
 standard input.  "tpops user add" asks for it.
 Errors: exit status 1, and 0 when the account was added.
@@ -49,7 +49,8 @@ def run(arguments: Sequence[str]) -> str:
     maildrop = f"maildir:{os.path.abspath(places[0])}" if places and places[0] else None
     account = Account(name=name, driver=where, maildrop=maildrop)
     with_addresses = IAddressAdmin.providedBy(admin)
-    stored = hashes.hash_password(secret, given.get("scheme") or ("PLAIN" if with_addresses else hashes.DEFAULT_SCHEME))
+    as_it_is = getattr(admin, "password_scheme", "") == "plain"
+    stored = hashes.hash_password(secret, given.get("scheme") or ("PLAIN" if as_it_is else hashes.DEFAULT_SCHEME))
     if with_addresses:
         IAddressAdmin(admin).add_with_address(account, stored, address)
     elif name != address:

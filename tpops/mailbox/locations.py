@@ -23,7 +23,7 @@ import attrs
 from zope.interface import implementer
 
 from tpops.errors import MaildropBroken, NoSuchFolder
-from tpops.interfaces import IAppendable, IIncomingMessage, IMaildrop, IMaildropDriver, IOpensForCaller
+from tpops.interfaces import IAppendable, IIncomingMessage, IMaildrop, IMaildropDriver, IOpensForCaller, IRestorable
 from tpops.mailbox.folder_names import is_inbox, path_of
 from tpops.mailbox.quota import Quota
 from tpops.model import Account, Caller, Envelope
@@ -33,6 +33,9 @@ Split = Callable[[str], tuple[str, str]]
 
 #: See L{IAppendable.append}; the second argument is as in L{Store.open_at}.
 AppendAt = Callable[[Account, bytes, IIncomingMessage, Envelope], Awaitable[bytes]]
+
+#: See L{IRestorable.restore}; the second argument is as in L{Store.open_at}.
+RestoreAt = Callable[[Account, bytes, IIncomingMessage, bytes, float], Awaitable[None]]
 
 #: See L{IOpensForCaller.open_for}; the second argument is as in L{Store.open_at}.
 OpenFor = Callable[[Account, bytes, Caller], Awaitable[IMaildrop]]
@@ -150,7 +153,7 @@ class Store(Protocol):
         """See L{IMaildropDriver.open_maildrop}; C{place} is what the location has behind the colon, expanded."""
 
 
-@implementer(IMaildropDriver, IAppendable, IOpensForCaller)
+@implementer(IMaildropDriver, IAppendable, IOpensForCaller, IRestorable)
 class Maildrops:
     """
     The maildrops of all kinds, each where its account's location says.
@@ -241,6 +244,14 @@ class Maildrops:
                 f"{account.name!r} has his mail in a '{kind}:' location, and [{kind}] is not configured"
             )
         return store
+
+    async def restore(self, account: Account, message: IIncomingMessage, unique_id: bytes, at: float) -> None:
+        """See L{IRestorable.restore}."""
+        kind, place = self.first(account)
+        restore_at: RestoreAt | None = getattr(self._stores[kind], "restore_at", None)
+        if restore_at is None:
+            raise MaildropBroken(f"{account.name!r} has his mail in a '{kind}:' location, which keeps no unique-ids")
+        await restore_at(account, place, message, unique_id, at)
 
     def first(self, account: Account) -> tuple[str, bytes]:
         """Kind and place of the first location where there is something; where there is nothing, the first of all."""

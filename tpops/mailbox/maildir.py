@@ -19,7 +19,7 @@ import attrs
 
 from tpops.errors import MaildropBroken, MaildropBusy, NoSuchFolder, StorageError, StorageUnavailable
 from tpops.interfaces import IIncomingMessage, IMaildrop
-from tpops.mailbox import folder_names, maildir_append
+from tpops.mailbox import folder_names, maildir_append, maildir_restore
 from tpops.mailbox.acting_as import Owner, acting_as, owner_of
 from tpops.mailbox.folder_names import Ignored
 from tpops.mailbox.index import Stamp
@@ -156,6 +156,27 @@ class MaildirDriver:
         _create_for(maildir, owner)
         with acting_as(owner):
             return maildir_append.append(maildir, message, account.name, quota, self._settings.unique_id)
+
+    async def restore_at(
+        self, account: Account, path: bytes, message: IIncomingMessage, unique_id: bytes, at: float
+    ) -> None:
+        """Store a message that has a unique-id; see L{IRestorable.restore}."""
+        maildir = path.rstrip(b"/") + b"/"
+        if not self.options.uidl_map:
+            raise MaildropBroken("a Maildir keeps unique-ids in tpops_uidl, which maildir.uidl_map = true turns on")
+        try:
+            await self._run_in_thread(self._restore, account, maildir, message, unique_id, at)
+        except OSError as problem:
+            raise _as_storage_error(problem, maildir) from problem
+
+    def _restore(
+        self, account: Account, maildir: bytes, message: IIncomingMessage, unique_id: bytes, at: float
+    ) -> None:
+        owner = owner_of(account, maildir)
+        if not os.path.lexists(maildir + b"new"):
+            _create_for(maildir, owner)
+        with acting_as(owner):
+            maildir_restore.restore(maildir, message, account.name, unique_id, at)
 
     async def _open(self, maildir: bytes, lock: MaildirLock | None, folder: bytes = b"") -> IMaildrop:
         try:

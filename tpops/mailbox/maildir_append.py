@@ -63,7 +63,7 @@ def append(
     @raise StorageUnavailable: when another delivery holds the lock of the Maildir's quota for too long
     @raise OSError: when it cannot be stored
     """
-    temporary, stored, wire = _write(maildir + b"tmp/", message)
+    temporary, stored, wire = write(maildir + b"tmp/", message)
     try:
         with maildir_size.place_for(maildir, name, quota, stored):
             base = _publish(maildir + b"new/", temporary, b",S=%d,W=%d" % (stored, wire))
@@ -74,8 +74,8 @@ def append(
     return identity(base, b"n")
 
 
-def _write(directory: bytes, message: IIncomingMessage) -> tuple[bytes, int, int]:
-    """Write a message to C{tmp}; gives its path there, its stored octets and its wire octets."""
+def write(directory: bytes, message: IIncomingMessage) -> tuple[bytes, int, int]:
+    """Write a message to C{tmp}, durably; gives its path there, its stored octets and its wire octets."""
     path, descriptor = _create(directory)
     try:
         octets, stored = Octets(), 0
@@ -106,7 +106,21 @@ def _create(directory: bytes) -> tuple[bytes, int]:
 
 def _publish(directory: bytes, temporary: bytes, ending: bytes) -> bytes:
     """Move a written message to C{new}, durably; gives its name."""
-    name = _link(directory, temporary, ending)
+    for _ in range(_TRIES):
+        name = unique_name() + ending
+        with contextlib.suppress(FileExistsError):
+            publish_as(directory, temporary, name)
+            return name
+    raise StorageUnavailable(f"{os.fsdecode(directory)}: every name is taken")
+
+
+def publish_as(directory: bytes, temporary: bytes, name: bytes) -> None:
+    """
+    The same under a given name.
+
+    @raise FileExistsError: when there is one
+    """
+    _link(directory, temporary, name)
     try:
         _sync(directory)
     except BaseException:
@@ -118,24 +132,17 @@ def _publish(directory: bytes, temporary: bytes, ending: bytes) -> bytes:
         pass  # it was renamed
     except OSError as problem:
         _log.warn("cannot remove {path!r}: {why}", path=temporary, why=str(problem))
-    return name
 
 
-def _link(directory: bytes, temporary: bytes, ending: bytes) -> bytes:
-    for _ in range(_TRIES):
-        name = unique_name() + ending
-        try:
-            os.link(temporary, directory + name)
-        except FileExistsError:
-            continue
-        except OSError as problem:
-            if problem.errno not in _NO_LINKS:
-                raise
-            if os.path.lexists(directory + name):
-                continue
-            os.rename(temporary, directory + name)
-        return name
-    raise StorageUnavailable(f"{os.fsdecode(directory)}: every name is taken")
+def _link(directory: bytes, temporary: bytes, name: bytes) -> None:
+    try:
+        os.link(temporary, directory + name)
+    except OSError as problem:
+        if problem.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(directory + name):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), directory + name) from None
+        os.rename(temporary, directory + name)
 
 
 def _sync(directory: bytes) -> None:

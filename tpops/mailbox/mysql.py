@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tpops.db.mysql import Client, DatabaseFailed
-from tpops.errors import MaildropBusy, StorageUnavailable
+from tpops.errors import MaildropBroken, MaildropBusy, StorageUnavailable
 from tpops.interfaces import IIncomingMessage, IMaildrop
 from tpops.mailbox.index import Stamp
 from tpops.mailbox.listings import SnapshotCache
@@ -38,6 +38,10 @@ _log = Logger()
 _RETRY_SECONDS = 0.25
 
 _NOTHING = (0, 0, 0)
+
+
+#: What a schema does that keeps unique-ids; arguments are client, name, message, unique-id and time of arrival.
+Restore = Callable[[Client, str, IIncomingMessage, bytes, float], None]
 
 
 class RunsWork(Protocol):
@@ -130,6 +134,23 @@ class MySQLDriver:
 
         try:
             return await self.run(work, to_the_end=True)
+        except OSError as problem:
+            raise StorageUnavailable(f"the message cannot be read: {problem}") from problem
+
+    async def restore_at(
+        self, account: Account, place: bytes, message: IIncomingMessage, unique_id: bytes, at: float
+    ) -> None:
+        """See L{IRestorable.restore}."""
+        name = os.fsdecode(place)
+        restore: Restore | None = getattr(self.schema, "restore", None)
+        if restore is None:
+            raise MaildropBroken("TPOPS' tables make unique-ids of their own; only those of schema v2 keep others")
+
+        def work(client: Client, until: float) -> None:
+            restore(client, name, message, unique_id, at)
+
+        try:
+            await self.run(work, to_the_end=True)
         except OSError as problem:
             raise StorageUnavailable(f"the message cannot be read: {problem}") from problem
 

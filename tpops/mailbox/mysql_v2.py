@@ -261,6 +261,10 @@ class V2:
         self._changes.make(client, work, landed)
         return token
 
+    def restore(self, client: Client, name: str, message: IIncomingMessage, unique_id: bytes, at: float) -> None:
+        """Store a message that has a unique-id already, whatever the quota."""
+        self.add(client, name, message, at, Account(name, ""), unique_id)
+
     def problems(self, client: Client) -> list[str]:
         """See L{Schema.problems}."""
         for table in ("mailbox", "lease", "message", "content", "chunk"):

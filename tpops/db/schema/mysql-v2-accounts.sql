@@ -25,5 +25,11 @@ CREATE TABLE IF NOT EXISTS tpops_user (
     UNIQUE KEY name (name)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
+CREATE TABLE IF NOT EXISTS tpops_address (
+    address       VARCHAR(255) NOT NULL PRIMARY KEY,
+    user          BIGINT UNSIGNED NOT NULL COMMENT 'whose it is',
+    CONSTRAINT tpops_address_user FOREIGN KEY (user) REFERENCES tpops_user (id) ON DELETE CASCADE
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+
 -- Last: the part is complete.
-INSERT IGNORE INTO tpops_schema (part, version) VALUES ('accounts', 3);
+INSERT IGNORE INTO tpops_schema (part, version) VALUES ('accounts', 4);
