@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -83,12 +83,13 @@ class Generation:
         self._relay = RelayService(config, reactor) if config.pop_before_smtp.store else None
         self._logs: list[LogFile] = []
         self._keyring: Keyring | None = None
+        self._json_log: JSONLog | None = None
         # Keys are often for root alone, whose rights have been given up.
         same = before if before is not None and before.config.tls == config.tls else None
         self._clients: ClientCertificates | None = same._clients if same else assembly.client_certificates(config)
         self._certificates: Certificates | None = same._certificates if same else self._make_certificates()
         self._shared = self._make_shared()
-        self._lmtp = LMTPService(config.lmtp, config.server.hostname, config.delivery.spool_dir, self._backend, reactor)
+        self._lmtp = LMTPService(config, self._backend, reactor, self._tell_delivery)
 
     def listeners(self) -> Iterator[tuple[Listener, Factory[Any]]]:
         """Where this configuration listens, and what serves there; new factories at each call."""
@@ -277,4 +278,11 @@ class Generation:
                 except OSError as problem:
                     raise ConfigError([f"cannot write the log {path}: {problem.strerror}"]) from problem
                 self._logs.append(log)
-                self._bus.add(sink(log))
+                made = sink(log)
+                self._bus.add(made)
+                if isinstance(made, JSONLog):
+                    self._json_log = made
+
+    def _tell_delivery(self, event: str, facts: Mapping[str, str | int | float]) -> None:
+        if self._json_log is not None:
+            self._json_log.delivery(event, time.time(), facts)

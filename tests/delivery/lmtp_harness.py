@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -85,6 +85,7 @@ class Server:
     """
     What all connections of a test share.
 
+    @ivar told: what became of messages
     @ivar threads: work for threads that waits, when C{hold_threads} is set
     """
 
@@ -92,6 +93,7 @@ class Server:
         self.clock = Clock()
         self.maildrops = Maildrops()
         self.lookups: dict[str, Exception | Deferred[Account]] = {}
+        self.told: list[dict[str, str | int | float]] = []
         self.hold_threads = False
         self.threads: list[tuple[Callable[[], None], Deferred[None]]] = []
         self.messages: list[Message] = []
@@ -104,10 +106,15 @@ class Server:
             "networks": ("127.0.0.0/8", "::1/128"),
             **options,
         }
-        deliveries = Deliveries(self._account, self.maildrops, headers, at_a_time, defers, self.clock.seconds)
+        deliveries = Deliveries(
+            self._account, self.maildrops, headers, at_a_time, defers, self.clock.seconds, self._tell
+        )
         self.shared = Shared(Options(**settings), deliveries, self._content, self.clock, lambda: NOW)
         self.factory = LMTPFactory(self.shared)
         self.factory._prefix = "abcdef"
+
+    def _tell(self, event: str, facts: Mapping[str, str | int | float]) -> None:
+        self.told.append({"event": event, **facts})
 
     async def _account(self, address: str) -> Account:
         name = address.partition("@")[0]

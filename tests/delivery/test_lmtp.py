@@ -171,6 +171,46 @@ class RecipientTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.assertEqual({name for name, mail in server.maildrops.stored.items() if mail}, {"joe", "eva"})
 
+    def test_every_outcome_is_told(self) -> None:
+        """Promise: one event for each recipient, with what an operator asks for."""
+        server = Server()
+        server.maildrops.errors["full"] = QuotaExceeded("full has 9 octets")
+        client = server.client()
+        client.say(BEGIN + b"RCPT TO:<nobody>\r\nRCPT TO:<full>\r\nRCPT TO:<joe>\r\nDATA\r\n" + MESSAGE + END)
+        common = {"peer": "unix", "sender": "a@example.org"}
+        each = {**common, "delivery": "abcdef1.1", "octets": len(STORED), "seconds": 0.0}
+        self.assertEqual(
+            server.told,
+            [
+                {
+                    **common,
+                    "event": "recipient-refused",
+                    "delivery": "abcdef1",
+                    "recipient": "nobody",
+                    "reply": "550 5.1.1 no such user here",
+                    "detail": "no source has this name",
+                },
+                {
+                    **each,
+                    "event": "bounced",
+                    "recipient": "full",
+                    "account": "full",
+                    "unique_id": "",
+                    "reply": "552 5.2.2 mailbox is full",
+                    "detail": "full has 9 octets",
+                },
+                {
+                    **each,
+                    "event": "delivered",
+                    "recipient": "joe",
+                    "account": "joe",
+                    "unique_id": "1",
+                    "reply": "250 2.1.5 abcdef1.1 stored",
+                    "detail": "",
+                },
+            ],
+        )
+
     def test_full_maildrops_may_be_a_reason_to_wait(self) -> None:
         """RFC 3463: 4.2.2 where that is configured."""
         server = Server(defers=True)

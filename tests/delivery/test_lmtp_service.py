@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.delivery.lmtp_harness import END, MESSAGE, Maildrops
 from tpops.config.lmtp import LMTP
+from tpops.config.schema import Config
 from tpops.delivery import lmtp_replies as replies
 from tpops.delivery.lmtp_service import STOP_SECONDS, LMTPService
 from tpops.model import Account
@@ -38,7 +39,7 @@ class ServiceTests(SynchronousTestCase):
         backend = SimpleNamespace(
             recipients=SimpleNamespace(account=account), maildrops=self.maildrops, run_in_thread=maybeDeferred
         )
-        return LMTPService(config, "mail.example.org", "", cast(Any, backend), self.clock)
+        return LMTPService(Config(lmtp=config), cast(Any, backend), self.clock, lambda event, facts: None)
 
     def connect(self) -> tuple[Any, StringTransport]:
         """A client that sent a message for joe, and its transport."""

@@ -123,6 +123,18 @@ class DeliveryTests(LMTPTests):
             ["250 2.1.0", "550 5.1.1", *["250 2.1.5"] * 4, "354 send ", "552 5.2.2", *["250 2.1.5"] * 3, "221 2.0.0"],
         )
         self.assertEqual({user: len(self.server.names(user)) for user in USERS}, {"joe": 2, "eva": 1, "full": 0})
+        found = [
+            (one["event"], one["recipient"], one["reply"][:9]) for one in self.server.events() if "recipient" in one
+        ]
+        self.assertEqual(found[0], ("recipient-refused", "nobody", "550 5.1.1"))
+        self.assertEqual(
+            sorted(found[1:]),
+            [
+                ("bounced", "full", "552 5.2.2"),
+                ("delivered", "eva", "250 2.1.5"),
+                *[("delivered", "joe", "250 2.1.5")] * 2,
+            ],
+        )
         log = self.server.output()
         for words in (
             "recipient-refused: session",
@@ -133,6 +145,26 @@ class DeliveryTests(LMTPTests):
             "552 5.2.2 mailbox is full (full has 0 octets",
         ):
             self.assertIn(words, log)
+
+    def test_mail_spool(self) -> None:
+        """Promise: mail for somebody with a spool comes there, next to others with a Maildir, and leaves by POP3."""
+        spool = self.server.directory / "spool"
+        spool.touch(0o600)
+        self.server.configuration["mbox"] = {"quoting": "mboxrd"}
+        with open(self.server.directory / "users", "a") as users:
+            users.write(f"ann:{{PLAIN}}secret::::{self.server.directory}::userdb_mail=mbox:{spool}\n")
+        self.server.start()
+        message = b"Subject: x\n\nFrom the beginning\n.\n"
+        with self.client() as client:
+            for user in ("ann", "joe", "ann"):
+                client.sendmail("bob@example.org", [user], on_the_wire(message))
+        session = self.server.session("ann", "secret")
+        self.assertTrue(session.command(b"STAT").startswith(b"+OK 2 "))
+        for number in (b"1", b"2"):
+            text = session.multi_line(b"RETR " + number)[1]
+            self.assertTrue(text.startswith(_RETURN_PATH.replace(b"ann@", b"bob@") + b"Delivered-To: ann\r\n"))
+            self.assertTrue(text.endswith(b"\r\n" + on_the_wire(message).replace(b"\n.", b"\n..")), text)
+        self.assertTrue(spool.read_bytes().startswith(b"From bob@example.org "))
 
     def test_sessions_do_not_block(self) -> None:
         """Promise: mail comes in during a POP3 session, which sees it the next time."""

@@ -77,7 +77,7 @@ class LMTPServer(Connection):
             self._begin_chunk(step)
 
     async def _find(self, address: str) -> None:
-        found = await self.shared.deliveries.find(address, self.session, self._transaction().mail.sender)
+        found = await self.shared.deliveries.find(address, self.session, self.peer, self._transaction().mail.sender)
         if isinstance(found, Recipient):
             self._dialog.accept(found)
             self.send(replies.RECIPIENT_OK)

@@ -9,7 +9,7 @@ L{tpops.delivery.lmtp_late}.  One that waits for its turn when the client goes i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 from twisted.internet.defer import DeferredSemaphore
@@ -26,6 +26,10 @@ from tpops.interfaces import IAppendable
 from tpops.model import Account, Envelope
 
 _log = Logger()
+
+
+#: Gets an event's name and its facts.
+Tell = Callable[[str, Mapping[str, str | int | float]], None]
 
 
 @attrs.frozen(slots=True)
@@ -73,12 +77,14 @@ class Deliveries:
         at_a_time: int,
         quota_defers: bool,
         seconds: Callable[[], float],
+        tell: Tell,
     ) -> None:
         """
         @param account: gives the account of an address; raises as L{tpops.interfaces.IAccounts.account}
         @param at_a_time: most deliveries at the same time
         @param quota_defers: whether a full maildrop is a reason to try again
         @param seconds: a clock
+        @param tell: gets every outcome
         """
         self.under_way = 0
         self._account = account
@@ -88,8 +94,9 @@ class Deliveries:
         self._turns = DeferredSemaphore(at_a_time)
         self._quota_defers = quota_defers
         self._seconds = seconds
+        self._tell = tell
 
-    async def find(self, address: str, session: str, sender: str) -> Recipient | bytes:
+    async def find(self, address: str, session: str, peer: str, sender: str) -> Recipient | bytes:
         """Who has an address; or the reply for why it is nobody."""
         why: object
         try:
@@ -109,6 +116,8 @@ class Deliveries:
             reply=_text(reply),
             why=one_line(str(why)),
         )
+        facts = {"delivery": session, "peer": peer, "sender": sender, "recipient": address}
+        self._tell("recipient-refused", {**facts, "reply": _text(reply), "detail": str(why)})
         return reply
 
     async def deliver(self, arrival: Arrival, recipient: Recipient, wanted: Callable[[], bool]) -> bytes:
@@ -176,21 +185,39 @@ class Deliveries:
         why: str = "",
     ) -> None:
         """One entry in the log for one recipient."""
-        stored = reply.startswith(b"2")
-        event = "delivered" if stored else "deferred" if replies.is_temporary(reply) else "bounced"
+        event = "delivered" if reply.startswith(b"2") else "deferred" if replies.is_temporary(reply) else "bounced"
+        delivery, octets = arrival.hop.delivery, arrival.message.octets
+        sender, to, account = one_field(arrival.sender), one_field(recipient.address), one_field(recipient.account.name)
+        found, said = one_field(unique_id) or "-", _text(reply)
+        # The text is made here: Twisted takes several times as long for so many fields.
         _log.info(
-            "{event}: {delivery}, from <{sender}>, to <{recipient}>, account {account}, {octets} octets, "
-            "{seconds:.3f} s, unique-id {unique_id}: {reply}{why}",
+            "{event}: {text}",
             event=event,
-            delivery=arrival.hop.delivery,
-            sender=one_field(arrival.sender),
-            recipient=one_field(recipient.address),
-            account=one_field(recipient.account.name),
-            octets=arrival.message.octets,
+            text=f"{delivery}, from <{sender}>, to <{to}>, account {account}, {octets} octets, {seconds:.3f} s, "
+            f"unique-id {found}: {said}" + (f" ({one_line(why)})" if why else ""),
+            delivery=delivery,
+            sender=sender,
+            recipient=to,
+            account=account,
+            octets=octets,
             seconds=seconds,
-            unique_id=one_field(unique_id) or "-",
-            reply=_text(reply),
-            why=f" ({one_line(why)})" if why else "",
+            unique_id=found,
+            reply=said,
+        )
+        self._tell(
+            event,
+            {
+                "delivery": delivery,
+                "peer": arrival.hop.peer,
+                "sender": arrival.sender,
+                "recipient": recipient.address,
+                "account": recipient.account.name,
+                "octets": octets,
+                "seconds": round(seconds, 3),
+                "unique_id": unique_id.decode("ascii", "replace"),
+                "reply": said,
+                "detail": why,
+            },
         )
 
 

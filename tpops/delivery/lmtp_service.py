@@ -16,11 +16,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from tpops.backend import Backend
-from tpops.config.lmtp import LMTP
+from tpops.config.schema import Config
 from tpops.delivery.incoming import Message
 from tpops.delivery.lmtp import LMTPFactory
 from tpops.delivery.lmtp_content import Content
-from tpops.delivery.lmtp_deliveries import Deliveries
+from tpops.delivery.lmtp_deliveries import Deliveries, Tell
 from tpops.delivery.lmtp_header import Headers
 from tpops.delivery.lmtp_places import places
 from tpops.delivery.lmtp_shared import Options, Shared
@@ -42,18 +42,17 @@ class LMTPService:
     """
     See the module.
 
-    @param hostname: this machine's name
-    @param spool_dir: where big messages are kept while they arrive, "" for the system's directory
+    @param tell: gets what became of each message for each recipient
     """
 
-    def __init__(self, config: LMTP, hostname: str, spool_dir: str, backend: Backend, reactor: Any) -> None:
-        self._config = config
-        self._spool_dir = spool_dir
+    def __init__(self, whole: Config, backend: Backend, reactor: Any, tell: Tell) -> None:
+        self._config = config = whole.lmtp
+        self._spool_dir = whole.delivery.spool_dir
         self._threads = 0
         self._reactor = reactor
         self.shared = Shared(
             options=Options(
-                hostname=hostname,
+                hostname=whole.server.hostname,
                 most_octets=config.message_octets,
                 most_recipients=config.recipients,
                 most_connections=config.connections,
@@ -67,6 +66,7 @@ class LMTPService:
                 config.deliveries,
                 config.over_quota == "defer",
                 reactor.seconds,
+                tell,
             ),
             content=partial(self._content, backend.run_in_thread),
             clock=reactor,

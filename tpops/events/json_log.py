@@ -3,7 +3,8 @@ The event log for programs: one JSON object a line, for every event.
 
 Purpose: C{jq}, log shippers and statistics.  Every line has time (ISO 8601, UTC, milliseconds), event,
 session, peer, port, local, local_port, named, mechanism, master, user, folder, driver and detail; that of a disconnect
-also has seconds, reason and what was done.  Never a secret: only names, numbers and our own words.
+also has seconds, reason and what was done.  Lines of deliveries have delivery, peer, sender, recipient, account, octets, seconds,
+unique_id, reply and detail.  Never a secret: only names, numbers and our own words.
 Limits: names are cut at 200 octets; octets that are no UTF-8 appear as C{\\xNN}.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 
 from zope.interface import implementer
 
@@ -60,6 +61,14 @@ class JSONLog:
             fields.update(_closing(session))
         self._file.write(_encode(fields).encode("ascii"))
         return None
+
+    def delivery(self, event: str, at: float, facts: Mapping[str, str | int | float]) -> None:
+        """
+        Write the line of what became of a message for one recipient.
+
+        @param event: delivered, deferred, bounced or recipient-refused
+        """
+        self._file.write(_encode({"time": self._time(at), "event": event, **facts}).encode("ascii"))
 
     def _time(self, at: float) -> str:
         """A moment in UTC."""
