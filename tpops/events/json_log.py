@@ -3,8 +3,8 @@ The event log for programs: one JSON object a line, for every event.
 
 Purpose: C{jq}, log shippers and statistics.  Every line has time (ISO 8601, UTC, milliseconds), event,
 session, peer, port, local, local_port, named, mechanism, master, user, folder, driver and detail; that of a disconnect
-also has seconds, reason and what was done.  Lines of deliveries have delivery, peer, sender, recipient, account, octets,
-seconds, unique_id, reply and detail.  Never a secret: only names, numbers and our own words.
+also has seconds, reason and what was done.  Lines of deliveries have delivery, peer, sender, recipient, account,
+octets, seconds, unique_id, reply and detail.  Never a secret: only names, numbers and our own words.
 Limits: names are cut at 200 octets; octets that are no UTF-8 appear as C{\\xNN}.
 """
 
