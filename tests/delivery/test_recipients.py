@@ -34,6 +34,10 @@ class Known:
             raise UnknownUser("no")
         return Account(name, self.name)
 
+    def unsure_of(self, name: str) -> str:
+        """See Source."""
+        return "is broken there" if name.startswith("broken@") else ""
+
 
 class Judging(AskingSource):
     """A source that knows nobody without a password."""
@@ -124,6 +128,14 @@ class RecipientTests(SynchronousTestCase):
             self.assertIn("pam", self.reason)
             self.assertIn("delivery.complete_sources", self.reason)
             self.assertIs(self.refused("ann", *sources, complete=("pam",)), UnknownUser)
+
+    def test_lines_that_cannot_be_used(self) -> None:
+        """Promise: nor does a mistake in the line of a file."""
+        self.assertIs(self.refused("broken", Known("one"), Known("two"), complete=("one",)), LookupUnavailable)
+        self.assertEqual(self.reason.count("is broken there"), 2)
+        self.assertEqual(
+            self.find("broken", Known("one"), Known("two", "broken@example.org")), "two:broken@example.org"
+        )
 
     def test_extension(self) -> None:
         """Promise: joe+list is joe, where separators say so and nobody has the whole address."""

@@ -114,6 +114,11 @@ class StatusTests(CommandCase):
     def test_lost_accounts(self) -> None:
         """Promise: 75 when a source cannot say, for known and unknown names alike."""
         (self.server.directory / "users").rename(self.server.directory / "away")
+        (self.server.directory / "away").rename(self.server.directory / "users")
+        with open(self.server.directory / "users", "a") as users:
+            users.write("bob:{PLAIN}x:no-such-user:::/home/bob:\n")
+        self.assertIn("passwd_file has a line for bob that cannot be used", self.refused(75, "bob", "nobody"))
+        (self.server.directory / "users").unlink()
         said = self.refused(75, USER, "nobody").splitlines()
         self.assertEqual([line[:11] for line in said], ["4.3.0 joe: ", "4.3.0 nobod"])
 
@@ -207,6 +212,22 @@ class MessageTests(CommandCase):
         said = self.refused(75, USER, self.server.directory / "three", one, name="tpops-store")
         self.assertIn("No such file or directory", said)
         self.assertEqual(len(self.mail()), 4)
+
+    def test_memory(self) -> None:
+        """Promise: 100 MB take hardly more memory than a small message."""
+        most = []
+        for octets in (1000, 100_000_000):
+            command = [program("tpops-pipe"), "-c", str(self.server.configuration_file), USER]
+            head = subprocess.Popen(["head", "-c", str(octets), "/dev/zero"], stdout=subprocess.PIPE)
+            process = subprocess.Popen(command, stdin=head.stdout)
+            assert head.stdout is not None
+            head.stdout.close()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.assertEqual((head.wait(PATIENCE_SECONDS), process.returncode), (0, 0))
+            most.append(usage.ru_maxrss)
+        self.assertLess(most[1], most[0] + 20_000)
+        self.assertEqual(sorted(map(len, self.mail())), [1000, 100_000_000])
 
     def test_separator_goes(self) -> None:
         """Promise: the "From " line that Postfix' flag F makes is not part of the message."""

@@ -22,7 +22,6 @@ from __future__ import annotations
 import grp
 import pwd
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 from zope.interface import implementer
 
@@ -124,6 +123,7 @@ class PasswdFile(PasswordSource):
 
     def __init__(self, name: str, means: Means, path: str) -> None:
         super().__init__(name, means, (path,))
+        self._broken: frozenset[str] = frozenset()
         self._files = WatchedFiles(self.paths, self._parse, means.run_in_thread, means.seconds)
 
     def record(self, name: str) -> Record:
@@ -132,6 +132,10 @@ class PasswdFile(PasswordSource):
             return self._files.entries()[name]
         except KeyError:
             raise UnknownUser(f"not in {self.name}") from None
+
+    def unsure_of(self, name: str) -> str:
+        """See L{Source.unsure_of}."""
+        return f"has a line for {name} that cannot be used" if name in self._broken else ""
 
     def check(self) -> list[str]:
         """See L{PasswordSource.check}; also whether everybody may read passwords."""
@@ -147,9 +151,16 @@ class PasswdFile(PasswordSource):
     def _parse(self, octets: Sequence[bytes]) -> Parsed[Record]:
         records: dict[str, Record] = {}
         complaints: list[str] = []
-        parse = partial(
-            parse_line, driver=self.name, complain=lambda problem: complaints.append(f"{self.paths[0]}: {problem}")
-        )
+        broken: set[str] = set()
+
+        def parse(line: str) -> Record | None:
+            try:
+                return parse_line(line, self.name, lambda problem: complaints.append(f"{self.paths[0]}: {problem}"))
+            except BadLine:
+                broken.add(line.partition(":")[0])
+                raise
+
         for record in each_line(self.paths[0], octets[0], parse, complaints):
             records.setdefault(record.account.name, record)
+        self._broken = frozenset(broken)
         return Parsed(records, tuple(complaints))

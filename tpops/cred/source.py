@@ -202,6 +202,14 @@ class Source(ABC):
             self.right_password(record, credentials.password)
         return avatar_id
 
+    def unsure_of(self, name: str) -> str:
+        """
+        Why there may be an account of this canonical name though it is not found; "" where surely there is none.
+
+        For deliveries: mail for somebody who is surely not there comes back to its sender.
+        """
+        return ""
+
     def start(self) -> None:  # noqa: B027  # most need nothing
         """
         The server starts; rights are still those that it was started with.
@@ -323,6 +331,10 @@ class AskingSource(Source):
 
         @raise LoginError: as L{Source.requestAvatarId}
         """
+
+    def unsure_of(self, name: str) -> str:
+        """See L{Source.unsure_of}."""
+        return "may know somebody by his password only; see delivery.complete_sources"
 
     async def find(self, name: str) -> Account:
         """

@@ -6,7 +6,8 @@ of its own (L{IAddresses}) is asked for the address; for the others the address 
 without its extension ("joe+list@example.org" is joe's), where the configuration has separators for those.
 "No such user" makes a message come back to its sender for good, so it is said only when every source is sure.  A source
 that judges passwords itself may know somebody whom it cannot find without his password; there the answer is "cannot
-say", unless the configuration calls the source complete.
+say", unless the configuration calls the source complete.  Likewise where a file has a line for the name that cannot be
+used.
 Limits: an account that may not log in gets mail all the same, where its source tells which one it is.
 """
 
@@ -47,17 +48,14 @@ class Recipients:
         @raise LookupUnavailable: when a source that was asked cannot say
         """
         octets = address if isinstance(address, bytes) else address.encode("utf-8", "surrogateescape")
-        unsure: dict[str, None] = {}
+        unsure: dict[str, str] = {}
         for candidate in self._candidates(octets):
             found = await self._find(candidate, unsure)
             if found is not None:
                 return found
         if unsure:
-            which = ", ".join(unsure)
-            raise LookupUnavailable(
-                f"nobody is known by this address, but {which} may know somebody by his password only; see "
-                "delivery.complete_sources"
-            )
+            doubts = "; ".join(f"{source} {why}" for source, why in unsure.items())
+            raise LookupUnavailable(f"nobody is known by this address, but {doubts}")
         raise UnknownUser("no source has this address")
 
     def _candidates(self, address: bytes) -> Iterator[str]:
@@ -74,7 +72,7 @@ class Recipients:
             except BadCredentials:
                 continue
 
-    async def _find(self, name: str, unsure: dict[str, None]) -> Account | None:
+    async def _find(self, name: str, unsure: dict[str, str]) -> Account | None:
         """The first account of a canonical address; sources that cannot know all are noted."""
         for source in self._sources:
             try:
@@ -82,8 +80,10 @@ class Recipients:
                     return await IAddresses(source).account_of_address(name)
                 return await source.account(name)
             except UnknownUser:
-                if isinstance(source, AskingSource) and source.name not in self._complete:
-                    unsure[source.name] = None
+                trusted = isinstance(source, AskingSource) and source.name in self._complete
+                why = "" if trusted else source.unsure_of(name)
+                if why:
+                    unsure[source.name] = why
             except AccountDisabled as refused:
                 if refused.account is None:
                     raise
