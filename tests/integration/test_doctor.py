@@ -1,4 +1,4 @@
-"""tpops doctor, against ourselves, Twisted's own server, and servers that make one mistake each."""
+"""tpops doctor, against ourselves, Dovecot, Twisted's own server, and servers that make one mistake each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration import corpus
+from tests.integration import corpus, dovecot
 from tests.integration.patients import Patient
 from tests.integration.server import PASSWORD, PATIENCE_SECONDS, USER, RunningServer, end, program, temporary
 from tests.pki import write_pem
@@ -204,6 +204,31 @@ class PatientTests(SynchronousTestCase):
         self.assertEqual(self.examine(context=context), [])
         told = "STLS: a command that was sent in the clear behind STLS is carried out inside TLS"
         self.assertEqual(self.examine("injection", context=context), [told])
+
+
+class DovecotTests(SynchronousTestCase):
+    """A real Dovecot, by each way to TLS."""
+
+    skip = dovecot.missing()
+
+    def test_a_good_server(self) -> None:
+        """Promise: no problem is made up; that its certificate is nobody's is told, since nobody here trusts it."""
+        server = dovecot.shared()
+        user = server.user(b"Subject: one\n\n.dots\n..\n", b"Subject: two\n\nend\n")
+        for tls, port in (("none", server.port), ("stls", server.port), ("implicit", server.tls_port)):
+            arguments = ("--tls", tls, "--user", user, "--stdin", "--guess", "--ca", str(server.certificate))
+            rows = examine(f"127.0.0.1:{port}", *arguments, status=None)
+            self.assertEqual([one for one in wrong(rows) if not one.startswith("certificate")], [], tls)
+            subjects = {one["subject"] for one in rows if one["level"] == "ok"}
+            self.assertLessEqual({"RETR", "dots", "TOP", "unique-ids", "lock", "UIDL", "Thunderbird"}, subjects)
+        self.assertEqual(len(server.stored(user)), 2)
+
+    def test_its_mistake(self) -> None:
+        """RFC 1939 §11: LIST of Dovecot 2.3 does not count the line end that it adds to a message without one."""
+        server = dovecot.shared()
+        user = server.user(b"Subject: one\n\nno end")
+        found = wrong(examine(f"127.0.0.1:{server.port}", "--user", user, "--stdin", status=1))
+        self.assertEqual(found, ["RETR: octets differ from LIST: message 1 (22 announced, 24 sent)"])
 
 
 class TwistedTests(SynchronousTestCase):
