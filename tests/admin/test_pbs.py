@@ -108,6 +108,52 @@ class LoginTests(PbsCase):
         self.assertIn("file is not a database", self.wrong("list"))
 
 
+class CheckTests(PbsCase):
+    """tpops check."""
+
+    settings = (
+        'store = "sqlite"\npolicy = ["unix:sockets/policy"]\nsocket_group = "root"\nmap = "texthash:maps/relay"\n'
+        '[[accounts]]\ndriver = "passwd_file"\npath = "users"\n[mail]\nlocation = "maildir:/x/$(user)"\n'
+    )
+
+    def setUp(self) -> None:
+        super().setUp()
+        Path(self.directory, "users").touch(0o600)
+        for name in ("sockets", "maps"):
+            os.mkdir(os.path.join(self.directory, name))
+
+    def test_right(self) -> None:
+        """Before the store is there, and with it; that nobody can relay yet is a warning."""
+        self.assertIn("is right", self.tpops("check"))
+        self.pbs("init")
+        self.assertIn("warning: pop_before_smtp: nobody can relay", self.tpops("check"))
+        self.pbs("user", "add", "joe", JOE)
+        self.assertNotIn("nobody can relay", self.tpops("check"))
+
+    def test_wrong(self) -> None:
+        """Every problem at once."""
+        for name in ("sockets", "maps"):
+            os.rmdir(os.path.join(self.directory, name))
+        Path(self.store.path).write_bytes(b"rubbish " * 1000)
+        text = Path(self.config).read_text("utf-8")
+        self.configure(text.replace('socket_group = "root"', 'socket_group = "no-such-group"'))
+        said = self.refused("check")
+        for problem in (
+            "pop_before_smtp: cannot use",
+            "there is no directory",
+            "for the socket unix:",
+            "there is no group no-such-group",
+            "pop_before_smtp.map: there is no directory",
+        ):
+            self.assertIn(problem, said)
+
+    def test_store_elsewhere(self) -> None:
+        """Its directory has to be there."""
+        text = Path(self.config).read_text("utf-8")
+        self.configure(text.replace('"sqlite"\n', '"sqlite"\npath = "no/pbs.sqlite"\n', 1))
+        self.assertIn("pop_before_smtp.path: there is no directory", self.refused("check"))
+
+
 class MapTests(PbsCase):
     """user and access."""
 

@@ -3,7 +3,7 @@
 
 Purpose: loads the configuration as the server does, then looks at what a start or a login would stumble over:
 certificates, accounts sources, application passwords, the user to run as, the directories of the logs, the mail
-locations of the accounts, the database with mail.
+locations of the accounts, the database with mail, POP before SMTP.
 Limits: nothing is bound, written or locked.  Rights of the server's user are judged by owner, group and mode
 only, not by access lists.
 """
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import click
 
 from tpops import mail_database
-from tpops.admin import app_password_check, folder_check, lmtp_check, sources, tls_files
+from tpops.admin import app_password_check, folder_check, lmtp_check, pbs_check, sources, tls_files
 from tpops.admin.context import configuration
 from tpops.admin.rights import RunsAs, runs_as
 from tpops.config.schema import Config
@@ -76,6 +76,7 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
     if mail_database.wanted(config):
         yield from mail_database.problems(config)
     yield from lmtp_check.problems(config, who)
+    yield from pbs_check.problems(config, who, warnings)
     if "delivery" in config.model_fields_set or config.lmtp.listen:
         warnings.extend(_delivery_warnings(config))
     if config.oauth.used:
