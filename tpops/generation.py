@@ -134,8 +134,10 @@ class Generation:
         return bool(self._shared.connections) or self._lmtp.busy
 
     def drain(self) -> None:
-        """No mail comes in any more, but for what is on its way; sessions go on."""
+        """No mail comes in any more, but for what is on its way, and nobody is asked about relaying; sessions go on."""
         self._lmtp.drain()
+        if self._relay is not None:
+            self._relay.drain()
 
     def reopen_logs(self) -> None:
         """The log files have been moved away."""

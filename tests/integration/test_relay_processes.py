@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.server import PATIENCE_SECONDS, RunningServer, wait_until
+from tests.integration.server import PASSWORD, PATIENCE_SECONDS, RunningServer, wait_until
 from tpops.db.relay import Contents, Sender
 from tpops.db.relay_sqlite import SQLiteRelayStore
 
@@ -35,6 +35,7 @@ class ProcessCase(SynchronousTestCase):
         """A server with a policy service."""
         running = RunningServer(
             self,
+            users={"joe": PASSWORD, "ann": PASSWORD},
             pop_before_smtp={"store": "sqlite", "policy": [f"unix:{self.directory}/policy"]},
             server=server,
         )
@@ -73,8 +74,9 @@ class ReloadTests(ProcessCase):
     """HUP."""
 
     def test_new_configuration_answers(self) -> None:
-        """Old connections end, new ones are answered as the new configuration says; logins go on counting."""
+        """Old connections end at once, whatever sessions there are; new ones are answered by the new configuration."""
         server = self.started()
+        server.session("ann")
         self.log_in(server)
         old = self.connect()
         self.assertEqual(self.ask(old), "action=OK")

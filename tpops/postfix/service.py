@@ -94,10 +94,14 @@ class RelayService:
         if self._map is not None:
             self._mapping.start(self._settings.map_seconds)
 
-    async def stop(self) -> None:
-        """Close everything, when no session is there any more."""
+    def drain(self) -> None:
+        """Let who asks come again, and find the next configuration; logins of sessions are still written down."""
         for factory in self._factories:
             factory.close()
+
+    async def stop(self) -> None:
+        """Close everything, when no session is there any more."""
+        self.drain()
         if self._purging.running:
             self._purging.stop()
         if self._mapping.running:
