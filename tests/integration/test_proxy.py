@@ -6,7 +6,7 @@ import poplib
 import subprocess
 
 from tests.integration.proxy_case import TRICKY, ProxyCase, unstuffed, wire_form
-from tests.integration.server import PATIENCE_SECONDS, wait_until
+from tests.integration.server import PATIENCE_SECONDS, program, wait_until
 from tests.support import need
 
 MAIL = (b"Subject: one\n\nfirst\n", TRICKY, b"Subject: three\n\n" + b"line\n" * 20)
@@ -150,6 +150,24 @@ class ProxyTests(ProxyCase):
         self.assertIn("there is no password for", server.event("login-refused")["detail"])
         self.assertIn(b"+OK", client.apop("known", "x"))
 
+    def test_commands_for_administrators(self) -> None:
+        """Promise: where a password is known, "tpops mailbox" works with mail on another server as with any."""
+        user = self.dovecot.user(*MAIL)
+        server = self.front()
+        (server.directory / "users").write_text(f"joe:{{PLAIN}}x::::::proxy_user={user} proxy_password=secret\n")
+        (server.directory / "users").chmod(0o600)
+        server.configuration["mail"] = {"location": "proxy:"}
+        server.write_configuration()
+
+        def run(*arguments: str) -> bytes:
+            command = [program("tpops"), "-c", str(server.configuration_file), "mailbox", *arguments]
+            done = subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
+            self.assertEqual(done.returncode, 0, done)
+            return done.stdout
+
+        self.assertIn(b"three", run("list", "joe"))
+        self.assertIn(b"Subject: dots", run("show", "joe", "2"))
+
     def test_fetchmail_through_us(self) -> None:
         """Promise: a real client fetches and deletes."""
         need(self, "fetchmail")
@@ -188,6 +206,20 @@ class TLSTests(ProxyCase):
             client.quit()
             (line,) = [one for one in self.dovecot.log().splitlines() if f"Login: user=<{user}>" in one][-1:]
             self.assertIn(", TLS, ", line)
+
+    def test_ways_to_log_in(self) -> None:
+        """RFC 1939, RFC 4616: each configured way is taken by a real server."""
+        user = self.dovecot.user(*MAIL)
+        ca = str(self.dovecot.certificate)
+        for way, tls in (
+            ("user", {"tls": "starttls", "tls_ca": ca}),
+            ("plain", {"tls": "off"}),
+            ("apop", {"tls": "off"}),
+        ):
+            server = self.asking(proxy={"login": way, **tls})
+            self.assertIn(b" 3 messages", self.answer(server, user))
+        methods = [line for line in self.dovecot.log().splitlines() if f"Login: user=<{user}>" in line]
+        self.assertEqual(["method=APOP" in line for line in methods], [False, False, True])
 
     def test_bad_certificates_are_told_and_get_no_password(self) -> None:
         """Promise: an authority that is not believed, or a name that is another's: no login, and the log says which."""
