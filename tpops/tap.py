@@ -16,6 +16,7 @@ from twisted.python import usage
 
 from tpops.config.load import Loaded, default_path, load
 from tpops.errors import ConfigError
+from tpops.process import upgrade
 from tpops.process.output import Output
 from tpops.process.supervisor import Supervisor
 from tpops.service import POP3Service
@@ -67,7 +68,7 @@ def makeService(options: Options) -> IService:
     for warning in loaded.warnings:
         _log.warn("{warning}", event="config-warning", warning=warning)
     try:
-        if loaded.config.server.processes > 1:
+        if loaded.config.server.processes > 1 or upgrade.waits():
             return Supervisor(loaded, reactor, options.output)
         return POP3Service(loaded.config, reactor, path=loaded.path, output=options.output)
     except ConfigError as problem:

@@ -110,6 +110,7 @@ class Child:
         self.output = Lines(reactor, output, self._said)
         self._reactor = reactor
         self._process = process
+        self._descriptors = {"channel": channel.fileno(), "output": output}
         self._missing = 0
         self._looks = 0
         self._watch = reactor.callLater(ALIVE_SECONDS, self._look_for_life)
@@ -127,9 +128,17 @@ class Child:
     def __str__(self) -> str:
         return f"worker {self.number} (process {self.pid})"
 
+    def state(self) -> dict[str, int]:
+        """What another program in this process must know of it; see L{adopt}."""
+        return {"number": self.number, "row": self.row, "pid": self.pid, **self._descriptors}
+
     def tell(self, order: str) -> None:
         """Give it an order, see L{tpops.process.worker}."""
         self.channel.send({order: True})
+
+    def descriptors(self) -> list[int]:
+        """Those that are named there."""
+        return list(self._descriptors.values())
 
     def kill(self) -> None:
         """End it at once."""
@@ -193,6 +202,16 @@ class Child:
         self.told(self)
 
 
+def adopt(reactor: Any, state: Mapping[str, int], told: Callable[[Child], None], lend: Lend) -> Child:
+    """Take over a worker that another program in this process has started."""
+    channel, output = socket.socket(fileno=state["channel"]), state["output"]
+    channel.set_inheritable(False)
+    os.set_inheritable(output, False)
+    adopted = Child(reactor, state["number"], state["row"], Adopted(state["pid"]), channel, output, told, lend)
+    adopted.ready = True
+    return adopted
+
+
 def start(
     reactor: Any,
     number: int,
@@ -216,7 +235,7 @@ def start(
             stdout=its_output,
             stderr=its_output,
             pass_fds=[its.fileno(), put, orders["memory"]],
-            env=_environment(),
+            env=environment(),
             # Signals from a terminal are for the process that the operator has started.
             start_new_session=True,
         )
@@ -231,7 +250,7 @@ def start(
     return Child(reactor, number, orders["row"], process, ours, output, told, lend)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, and the program is found where this one was, also where that is the working directory."""
     environment = dict(os.environ)
     paths = [os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]

@@ -8,6 +8,7 @@ allows that.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -27,10 +28,11 @@ class Output:
     See the module.
 
     @param level: the least important level that is written
-    @param path: of a file; "" is standard output
+    @ivar path: of a file; "" is standard output
     """
 
     def __init__(self, level: str, path: str) -> None:
+        self.path = os.path.abspath(path) if path else ""
         self._levels = LogLevelFilterPredicate()
         self.set_level(level)
         self._file: Any = LogFile.fromFullPath(path) if path else None

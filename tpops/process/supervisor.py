@@ -12,27 +12,32 @@ configuration that its crew was started with, whatever is in the file meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import secrets
 import select
-import signal
+import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from socket import socket
 from typing import Any
 
-import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tpops.config.load import Loaded, load
 from tpops.errors import ConfigError
 from tpops.policy import shared
 from tpops.policy.shared import Table
 from tpops.process import child as workers
-from tpops.process import privileges
+from tpops.process import privileges, upgrade
 from tpops.process.child import Child
+from tpops.process.crew import LONGEST_PAUSE_SECONDS, Crew, how_it_ended, refuse
 from tpops.process.output import Output
 from tpops.process.signals import Orders, Signals
 from tpops.process.sockets import Sockets, places
@@ -43,35 +48,6 @@ _log = Logger()
 
 #: Seconds until every worker must serve.
 _START_SECONDS = 60.0
-
-#: Who has served so long is replaced at once.
-_STEADY_SECONDS = 10.0
-
-#: Pauses before a worker is replaced that has not: the first, and the longest.
-_PAUSE_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 30.0
-
-
-@attrs.define(eq=False)
-class Crew:
-    """
-    The workers of one configuration.
-
-    @ivar loaded: the configuration
-    @ivar sockets: what they serve, by places; empty until the first of them has asked
-    @ivar children: they by their numbers; who has ended and is to be replaced is not among them
-    @ivar pauses: how long the last pause before the replacement of each was
-    """
-
-    loaded: Loaded
-    sockets: dict[str, socket] = attrs.field(factory=dict)
-    children: dict[int, Child] = attrs.field(factory=dict)
-    pauses: dict[int, float] = attrs.field(factory=dict)
-
-    @property
-    def ready(self) -> bool:
-        """Whether all of them serve."""
-        return all(child.ready for child in self.children.values())
 
 
 class Supervisor(Service):
@@ -88,8 +64,6 @@ class Supervisor(Service):
         self._reactor = reactor
         self._output = output
         self._sockets = Sockets()
-        self._memory = Table(shared.make())
-        self._secret = secrets.token_hex(32)
         self._rows: set[int] = set()
         self._crew = Crew(loaded)
         self._next: Crew | None = None
@@ -97,6 +71,13 @@ class Supervisor(Service):
         self._leaving: set[Child] = set()
         self._hurry = False
         self._stopped: Deferred[None] | None = None
+        self._trying = False
+        state = upgrade.handed_over()
+        self._memory = Table(shared.make() if state is None else state["memory"])
+        self._secret = secrets.token_hex(32) if state is None else state["secret"]
+        self._adopted = state is not None
+        if state is not None:
+            self._adopt(state)
 
     def setServiceParent(self, parent: Any) -> None:
         """Become part of an application."""
@@ -106,6 +87,9 @@ class Supervisor(Service):
 
     def privilegedStartService(self) -> None:
         """Bind every listener and start the workers; ends the process with a clear message when that fails."""
+        if self._adopted:
+            super().privilegedStartService()
+            return
         try:
             server = self._crew.loaded.config.server
             privileges.identity(server.user, server.group)
@@ -123,7 +107,11 @@ class Supervisor(Service):
         super().startService()
         orders = Orders(hurry=self.hurry, reload=self.reload, reopen=self.reopen_logs, upgrade=self.upgrade)
         Signals(self._reactor, orders)
-        self._tell_ready(self._crew, {})
+        if self._adopted:
+            _log.info("upgraded: {count} workers go on until new ones serve", event="upgraded", count=len(self._rows))
+            self._reactor.callWhenRunning(self.reload)
+        else:
+            self._tell_ready(self._crew, {})
 
     def stopService(self) -> Deferred[None]:
         """Stop the workers, and wait for the last one."""
@@ -152,6 +140,9 @@ class Supervisor(Service):
 
     def upgrade(self) -> None:
         """Go on with the program that is installed now."""
+        if self.running and not self._trying:
+            self._trying = True
+            Deferred.fromCoroutine(self._upgrade()).addErrback(_not_upgraded)
 
     def reload(self) -> None:
         """Start new workers, with the configuration and the program as they are now."""
@@ -164,7 +155,7 @@ class Supervisor(Service):
         try:
             crew = Crew(load(self._crew.loaded.path))
         except ConfigError as problem:
-            _refuse(list(problem.problems))
+            refuse(list(problem.problems))
             return
         self._next = crew
         try:
@@ -222,7 +213,9 @@ class Supervisor(Service):
             poll.poll(100)
             for child in crew.children.values():
                 if not child.look():
-                    raise ConfigError(child.problems or [f"{child} has ended, {_how(child.status)}; see its output"])
+                    raise ConfigError(
+                        child.problems or [f"{child} has ended, {how_it_ended(child.status)}; see its output"]
+                    )
             if time.monotonic() > until:
                 raise ConfigError([f"the workers are not ready after {_START_SECONDS:g} seconds"])
         self._sockets.keep(crew.sockets)
@@ -257,7 +250,7 @@ class Supervisor(Service):
             self._leaving.add(child)
             child.kill()
         self._sockets.discard(crew.sockets)
-        _refuse(problems)
+        refuse(problems)
         self._once_more()
 
     def _once_more(self) -> None:
@@ -271,6 +264,65 @@ class Supervisor(Service):
             if opened not in before.values():
                 _log.info("ready on {where}", event="ready", where=place_of(opened))
 
+    # Another program.
+
+    async def _upgrade(self) -> None:
+        """Try it; when it is content, this one is over."""
+        try:
+            arguments = ["-P", "-m", "tpops.process.upgrade", self._crew.loaded.path]
+            said, complained, status = await getProcessOutputAndValue(
+                sys.executable, arguments, workers.environment(), reactor=self._reactor
+            )
+        finally:
+            self._trying = False
+        if status != 0:
+            for line in (said + complained).decode("utf-8", "backslashreplace").splitlines():
+                _log.error("upgrade-refused: {problem}", event="upgrade-refused", problem=line)
+            _log.error("upgrade-refused: the program stays as it was", event="upgrade-refused")
+        elif not self.running:
+            return
+        elif self._next is not None:
+            _log.error("upgrade-refused: a reload is under way, try again", event="upgrade-refused")
+        else:
+            self._become_the_new_one()
+
+    def _become_the_new_one(self) -> None:
+        everybody, crew = self._everybody(), self._crew
+        _log.info("upgrading: this program hands over to the one that is installed now", event="upgrading")
+        sockets = {place: opened.fileno() for place, opened in crew.sockets.items()}
+        state = {
+            "sockets": sockets,
+            "memory": self._memory.descriptor,
+            "secret": self._secret,
+            "text": crew.loaded.text,
+            "crew": [child.state() for child in crew.children.values()],
+            "leaving": [child.state() for child in self._leaving],
+        }
+        descriptors = [
+            self._memory.descriptor,
+            *sockets.values(),
+            *(descriptor for child in everybody for descriptor in child.descriptors()),
+        ]
+        try:
+            upgrade.replace(state, descriptors, self._output.path if self._output is not None else "")
+        except OSError as problem:
+            _log.error("upgrade-refused: {why}", event="upgrade-refused", why=problem.strerror)
+
+    def _adopt(self, state: Mapping[str, Any]) -> None:
+        """Take over what the program before has left."""
+        os.set_inheritable(self._memory.descriptor, False)
+        for place, descriptor in state["sockets"].items():
+            self._crew.sockets[place] = opened = socket(fileno=descriptor)
+            opened.set_inheritable(False)
+        self._sockets.keep(self._crew.sockets)
+        with contextlib.suppress(ConfigError):  # what is in the file now will do, then
+            self._crew.loaded = load(self._crew.loaded.path, text=state["text"])
+        lend = partial(self._lend, self._crew)
+        for one in state["crew"]:
+            self._crew.children[one["number"]] = workers.adopt(self._reactor, one, self._told, lend)
+        self._leaving = {workers.adopt(self._reactor, one, self._told, lend) for one in state["leaving"]}
+        self._rows = {child.row for child in self._everybody()}
+
     # Ends.
 
     def _has_ended(self, child: Child) -> None:
@@ -278,31 +330,30 @@ class Supervisor(Service):
         self._rows.discard(child.row)
         if self._next is not None and self._next.children.get(child.number) is child:
             del self._next.children[child.number]
-            self._give_up(child.problems or [f"{child}, a new one, has ended, {_how(child.status)}"])
+            self._give_up(child.problems or [f"{child}, a new one, has ended, {how_it_ended(child.status)}"])
         elif self._crew.children.get(child.number) is child:
             del self._crew.children[child.number]
             if self.running:
                 self._replace(child)
         else:
             self._leaving.discard(child)
-            _log.info("{child} has ended, {how}", event="worker-ended", child=str(child), how=_how(child.status))
+            _log.info(
+                "{child} has ended, {how}", event="worker-ended", child=str(child), how=how_it_ended(child.status)
+            )
         if self._stopped is not None and not self._everybody():
             self._stopped.callback(None)
 
     def _replace(self, child: Child) -> None:
         """Start another one in its place, after a pause where it has not served for long."""
         crew, number = self._crew, child.number
-        pause = 0.0
-        if self._reactor.seconds() - child.started < _STEADY_SECONDS:
-            pause = min(_LONGEST_PAUSE_SECONDS, max(_PAUSE_SECONDS, 2 * crew.pauses.get(number, 0.0)))
-        crew.pauses[number] = pause
+        pause = crew.pause(number, self._reactor.seconds() - child.started)
         for problem in child.problems:
             _log.error("{problem}", event="worker-failed", problem=problem)
         _log.error(
             "{child} has ended, {how}; another one starts in {pause:g} seconds",
             event="worker-ended",
             child=str(child),
-            how=_how(child.status),
+            how=how_it_ended(child.status),
             pause=pause,
         )
         self._reactor.callLater(pause, self._start_again, crew, number)
@@ -314,7 +365,7 @@ class Supervisor(Service):
             self._start_one(crew, number)
         except OSError as problem:
             _log.error("no worker can be started: {why}", event="worker-failed", why=problem.strerror)
-            self._reactor.callLater(_LONGEST_PAUSE_SECONDS, self._start_again, crew, number)
+            self._reactor.callLater(LONGEST_PAUSE_SECONDS, self._start_again, crew, number)
 
     def _everybody(self) -> list[Child]:
         """Every worker that has not ended."""
@@ -322,19 +373,5 @@ class Supervisor(Service):
         return [*(child for crew in crews for child in crew.children.values()), *self._leaving]
 
 
-def _refuse(problems: list[str]) -> None:
-    for line in problems:
-        _log.error("reload-failed: {problem}", event="reload-failed", problem=line)
-    _log.error("reload-failed: the configuration stays as it was", event="reload-failed")
-
-
-def _how(status: int | None) -> str:
-    """What an exit status says."""
-    if status is None:
-        return "status unknown"
-    if status >= 0:
-        return f"status {status}"
-    try:
-        return f"signal {signal.Signals(-status).name}"
-    except ValueError:
-        return f"signal {-status}"
+def _not_upgraded(failure: Failure) -> None:
+    _log.failure("upgrade-refused: internal error; the program stays as it was", failure, event="upgrade-refused")
