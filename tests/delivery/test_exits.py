@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -97,3 +98,19 @@ class ExitTests(SynchronousTestCase):
             [sys.executable, "-c", script], check=False, timeout=60, capture_output=True, env=environment
         )
         self.assertEqual((done.returncode, done.stderr), (75, b"4.3.0 tpops-pipe: ImportError: half an upgrade\n"))
+
+    def test_shell_around_it(self) -> None:
+        """Promise: contrib/postfix-pipe lets 0, 67 and 73 through; a program that is not there is tried again."""
+        script = Path(__file__).resolve().parents[2] / "contrib" / "postfix-pipe"
+        program = Path(self.mktemp()).absolute()
+        program.write_text('#!/bin/sh\n[ "$2" = "a b" ] || exit 99\nexit "$1"\n')
+        program.chmod(0o755)
+        for given, expected in ((0, 0), (67, 67), (73, 73), (75, 75), (64, 75), (1, 75), (126, 75), (255, 75)):
+            done = subprocess.run(
+                [script, str(given), "a b"], check=False, timeout=60, env={**os.environ, "TPOPS_PIPE": str(program)}
+            )
+            self.assertEqual(done.returncode, expected)
+        done = subprocess.run(
+            [script, "joe"], check=False, timeout=60, capture_output=True, env={**os.environ, "TPOPS_PIPE": "/nowhere"}
+        )
+        self.assertEqual(done.returncode, 75)
