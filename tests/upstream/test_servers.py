@@ -191,9 +191,11 @@ class RefusalTests(LoginCase):
     def test_a_server_that_is_ourselves(self) -> None:
         """Promise: a client that is a connection of ours is noticed at its first login."""
         session = self.in_session(Script())
-        host, port = session.connection.local
+        (host, port), there = session.connection.local, session.connection.remote
+        stranger = Caller.of(Peer(host, port, there[0], there[1] + 1), b"secret")
+        self.assertFalse(self.upstream._is_own(stranger))
         for seen in (host, f"::ffff:{host}"):
-            peer = Caller.of(Peer(seen, port), b"secret")
+            peer = Caller.of(Peer(seen, port, *there), b"secret")
             other = Deferred.fromCoroutine(self.upstream.log_in(self.upstream.place("joe"), JOE, peer))
             self.assertIn("is this server itself", str(self.failureResultOf(other, MaildropBroken).value))
 

@@ -64,6 +64,7 @@ class Connection(protocol.Protocol):
     @ivar alive: it can be used
     @ivar greeting: fires with the first line, fails with StorageUnavailable
     @ivar local: our end: address and port
+    @ivar remote: the server's end
     @ivar secured: TLS is on
     @param where: names the server in errors
     @param clock: IReactorTime
@@ -83,7 +84,7 @@ class Connection(protocol.Protocol):
         self.where = where
         self.alive = False
         self.secured = False
-        self.local = ("", 0)
+        self.local = self.remote = ("", 0)
         self._clock = clock
         self._timeout = timeout_seconds
         self._keepalive = keepalive_seconds
@@ -104,8 +105,7 @@ class Connection(protocol.Protocol):
     def connectionMade(self) -> None:
         """See L{protocol.Protocol.connectionMade}."""
         self.alive = True
-        host = self._wire.getHost()
-        self.local = (getattr(host, "host", ""), getattr(host, "port", 0))
+        self.local, self.remote = _end(self._wire.getHost()), _end(self._wire.getPeer())
         for name in ("setTcpKeepAlive", "setTcpNoDelay"):
             switch = getattr(self._wire, name, None)
             if switch is not None:
@@ -308,6 +308,10 @@ class Connection(protocol.Protocol):
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
+
+
+def _end(address: object) -> tuple[str, int]:
+    return getattr(address, "host", ""), getattr(address, "port", 0)
 
 
 def reason_text(reason: Failure) -> str:

@@ -135,7 +135,7 @@ class Upstream:
         self._reactor = reactor
         self._endpoint = endpoint
         self._connections: set[Connection] = set()
-        self._own: set[tuple[str, int]] = set()
+        self._own: set[tuple[str, int, str, int]] = set()
         self._opening = 0
 
     def place(self, name: str, text: str = "") -> Place:
@@ -205,7 +205,7 @@ class Upstream:
             raise StorageUnavailable(f"{place}: cannot connect: {reason_text(Failure(error))}") from None
         assert isinstance(made, Connection)
         self._connections.add(made)
-        self._own.add(_end(*made.local))
+        self._own.add(_ends(*made.local, *made.remote))
         return made
 
     async def _log_in(self, connection: Connection, place: Place, identity: Identity) -> LoggedIn:
@@ -244,11 +244,11 @@ class Upstream:
 
     def _gone(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        self._own.discard(_end(*connection.local))
+        self._own.discard(_ends(*connection.local, *connection.remote))
 
     def _is_own(self, peer: Peer) -> bool:
-        """Whether the client at this address is a connection of ours."""
-        return bool(peer.port) and _end(peer.host, peer.port) in self._own
+        """Whether the client's connection is one of ours; a port alone may be used for several."""
+        return bool(peer.port) and _ends(peer.host, peer.port, peer.local_host, peer.local_port) in self._own
 
     def _filled(self, template: str, name: str) -> str:
         local_part, domain = self._split(name)
@@ -263,6 +263,6 @@ class Upstream:
         return _VARIABLE.sub(value, template)
 
 
-def _end(host: str, port: int) -> tuple[str, int]:
-    """One end of a connection, the same for IPv4 on a socket of IPv6."""
-    return host.removeprefix("::ffff:"), port
+def _ends(host: str, port: int, other: str, other_port: int) -> tuple[str, int, str, int]:
+    """Both ends of a connection, the same for IPv4 on a socket of IPv6."""
+    return host.removeprefix("::ffff:"), port, other.removeprefix("::ffff:"), other_port
