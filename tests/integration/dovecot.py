@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -179,6 +180,9 @@ class Dovecot:
         name = name or f"u{secrets.token_hex(6)}"
         with open(self.directory / "users", "a") as file:
             file.write(f"{name}:{{PLAIN}}{password}\n")
+        # Dovecot looks whether the file has changed once in a second.
+        second = int(time.time())
+        wait_until(lambda: int(time.time()) > second, "the next second")
         home = self.directory / "mail" / name
         for part in ("tmp", "new", "cur"):
             (home / "Maildir" / part).mkdir(parents=True)
