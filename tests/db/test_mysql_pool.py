@@ -72,6 +72,17 @@ class PoolTests(TestCase):
                 continue
         self.assertTrue(done)
 
+    async def test_to_the_end(self) -> None:
+        """Whoever changes something is told how it ended, however long that takes; waiting in line is limited."""
+        pool, go = self.pool(1, 0.2), threading.Event()
+        self.addCleanup(go.set)
+        changing = pool.run(lambda client, until: go.wait(40), to_the_end=True)
+        waiting = pool.run(lambda client, until: None, to_the_end=True)
+        await self.assertFailure(waiting, DatabaseFailed)
+        self.assertNoResult(changing)
+        go.set()
+        self.assertTrue(await changing)
+
     async def test_what_work_raises(self) -> None:
         """It is the answer."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 
 from tests.integration import corpus
 from tests.integration.mail_database import MailDatabaseTests
@@ -186,6 +187,48 @@ class V2ServerTests(MailDatabaseTests):
         wait_until(lambda: self.run_sql("SELECT MAX(expires_at) FROM tpops_lease")[0][0] > before, "a renewal")
         self.assertTrue(wire.command(b"QUIT").startswith(b"+OK"))
 
+    def test_reload(self) -> None:
+        """Promise: a session outlives HUP with its lock; the new configuration's sessions see it, and it can remove."""
+        self.store(b"Subject: one\n\n")
+        server = self.mail_server()
+        wire = server.session("joe", "secret")
+        wire.command(b"DELE 1")
+        server.configuration["protocol"]["greeting"] = "the new one"
+        server.write_configuration()
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: b"the new one" in server.connect().line(), "the new configuration")
+        self.assert_out(server, "joe", "secret", BUSY)
+        self.assertTrue(wire.command(b"QUIT").startswith(b"+OK"))
+        self.assertEqual(self.stored(), [])
+        wait_until(lambda: self.answer(server, "joe", "secret").startswith(b"+OK"), "the next session")
+
+    def test_commands_about_mail(self) -> None:
+        """Promise: "tpops mailbox" lists and removes mail there, and is kept out by a session."""
+        for number in range(3):
+            self.store(b"Subject: number %d\n\n" % number)
+        server = self.mail_server()
+        self.assertIn("number 1", self.tpops(server, "mailbox", "list", "joe")[1])
+        wire = server.session("joe", "secret")
+        status, said = self.tpops(server, "mailbox", "expunge", "joe", "--all", "--yes")
+        self.assertNotEqual(status, 0)
+        self.assertIn("open in another session", said)
+        wire.command(b"QUIT")
+        wire.rest()
+        self.assertEqual(self.tpops(server, "mailbox", "expunge", "joe", "--all", "--yes")[0], 0)
+        self.assertEqual((self.stored(), self.locks()), ([], 0))
+
+    def tpops(self, server: RunningServer, *command: str) -> tuple[int, str]:
+        """Run "tpops"; gives exit status and what it says."""
+        done = subprocess.run(
+            [program("tpops"), "-c", str(server.configuration_file), *command],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+        self.assertNotIn("Traceback", done.stderr)
+        return done.returncode, done.stdout + done.stderr
+
     def test_removed_from_elsewhere(self) -> None:
         """Promise: a message that is gone is an error of its own, and counts as removed."""
         self.store(b"Subject: one\n\n")
@@ -213,15 +256,7 @@ class V2ServerTests(MailDatabaseTests):
 
     def check_mail(self, server: RunningServer) -> str:
         """What "tpops check" says."""
-        done = subprocess.run(
-            [program("tpops"), "-c", str(server.configuration_file), "check"],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
-        self.assertNotIn("Traceback", done.stderr)
-        return done.stdout + done.stderr
+        return self.tpops(server, "check")[1]
 
     def test_check(self) -> None:
         """Promise: "tpops check" has nothing to say against a database that is right."""
@@ -371,6 +406,25 @@ class OwnersTests(MailDatabaseTests):
         """Promise: a location "mysql:" without a database is a clear error at the start."""
         server = RunningServer(self, mail={"location": "mysql:"})
         self.assertIn("neither [mysql] `servers`", server.refuses_to_start())
+
+    def test_library_that_is_missing(self) -> None:
+        """Promise: without mysqlclient the error says what to install, at the start and from the commands."""
+        server = self.mail_server(start=False, mysql={"servers": [self.mariadb.unix], **self.login_keys()})
+        server.configuration["accounts"] = [{"driver": "passwd_file", "path": "users"}]
+        server.write_configuration()
+        without = "import sys; sys.modules['MySQLdb'] = None; from tpops.admin.cli import main; main()"
+        for command in (("check",), ("db", "status"), ("store", "joe")):
+            done = subprocess.run(
+                [sys.executable, "-c", without, "-c", str(server.configuration_file), *command],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_SECONDS,
+                check=False,
+            )
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("pip install 'tpops[mysql]'", done.stderr, command)
+            self.assertNotIn("Traceback", done.stderr)
 
     def test_only_reading(self) -> None:
         """Promise: a database's user with too few rights is told by "tpops check" or at the login, never [AUTH]."""

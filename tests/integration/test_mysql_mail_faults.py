@@ -125,6 +125,21 @@ class V2FaultTests(OwnServerTests):
         self.assertEqual(self.stored(), list(_MAIL))
         wait_until(lambda: self.answer(server, "joe", "secret").startswith(b"+OK joe has 3"), "a session")
 
+    def test_kill_of_tpops_at_quit(self) -> None:
+        """Promise: kill -9 of tpops while it removes: nothing is removed, and the mailbox is free after a while."""
+        server = self.fill(self.mariadb.unix, timeout_seconds=60, lease_seconds=5)
+        wire = server.session("joe", "secret")
+        connection = self.hold()
+        self.removing(wire)
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        connection.rollback()
+        wait_until(lambda: not self.waiting(), "the end of the removal")
+        self.assertEqual(self.stored(), list(_MAIL))
+        server.start()
+        wait_until(lambda: self.answer(server, "joe", "secret").startswith(b"+OK joe has 3"), "a session")
+
     def test_removal_waits_for_a_lock(self) -> None:
         """Promise: a removal that the server refuses because of somebody else's lock is tried again."""
         server = self.fill(self.mariadb.unix, timeout_seconds=4)

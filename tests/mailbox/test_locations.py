@@ -68,6 +68,16 @@ class LocationTests(SynchronousTestCase):
             error = self.assertRaises(MaildropBroken, expand, template, account, split)
             self.assertIn(repr(account.name), str(error))
 
+    def test_owners_in_a_database(self) -> None:
+        """Promise: "mysql:" is the login name's mail, and an owner's name may have variables."""
+        for template, owner in (
+            ("mysql:", "joe@example.org"),
+            ("mysql:$(local_part)", "joe"),
+            ("mysql:all of us", "all of us"),
+        ):
+            self.assertIsNone(problem_with(template))
+            self.assertEqual(expand(template, JOE, split), (Location("mysql", owner),))
+
     def test_bad_templates(self) -> None:
         """Promise: the operator is told what is wrong, and nothing is opened."""
         for template, words in (

@@ -7,8 +7,11 @@ from typing import Any
 from tests.contracts.append import AppendContract
 from tests.contracts.maildrop import MAIL, MaildropContract, on_the_wire
 from tests.integration.mail_database import MailDatabaseTests
+from tpops.db.mysql_changes import Changes
 from tpops.errors import MaildropBusy
 from tpops.mailbox.locations import Maildrops
+from tpops.mailbox.mysql_schema import LockLost
+from tpops.mailbox.mysql_v2 import V2
 
 
 def text_of(message: bytes) -> bytes:
@@ -39,6 +42,22 @@ class V2Tests(Words, AppendContract, MailDatabaseTests, MaildropContract):
     """Schema v2."""
 
     kind = "v2"
+
+    def test_clocks_of_hosts_do_not_matter(self) -> None:
+        """Promise: leases are by the clock of the database server, whatever the hosts believe."""
+        for ours, theirs in ((0.0, 4e9), (4e9, 0.0)):
+            client = self.client()
+            one, other = (V2(name, 60, Changes(20.0), lambda at=at: at) for name, at in (("a", ours), ("b", theirs)))
+            held = one.take(client, 1e9, "joe")
+            assert held is not None
+            self.assertIsNone(other.take(client, 1e9, "joe"))
+            self.run_sql("UPDATE tpops_lease SET expires_at = UTC_TIMESTAMP(6)")
+            taken = other.take(client, 1e9, "joe")
+            assert taken is not None
+            self.assertRaises(LockLost, one.remove, client, held, [b"1"])
+            one.release(client, None, held)
+            self.assertIsNone(one.take(client, 1e9, "joe"))
+            other.release(client, None, taken)
 
 
 class ClassicWords(Words):
