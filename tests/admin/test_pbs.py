@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from tests.admin.test_cli import CommandCase
-from tpops.db.relay import Contents, Login, Rule, Sender
+from tpops.db.relay import Login, Rule, Sender
 from tpops.db.relay_sqlite import SQLiteRelayStore
 
 JOE = "joe@example.org"
@@ -339,55 +337,3 @@ class ImportTests(PbsCase):
         ):
             Path(path).write_bytes(content)
             self.assertIn(wanted, self.wrong("import", path))
-
-
-class ConsoleTests(PbsCase):
-    """tpops-pbsinsert, tpops-pbsselect and tpops-pbsdelete, as programs."""
-
-    def run_module(self, command: str, stdin: bytes = b"", config: str = "") -> subprocess.CompletedProcess[bytes]:
-        """Run one."""
-        module = "pbsselect" if command == "pbsselect" else "console"
-        name = "main" if command == "pbsselect" else command
-        code = f"import sys; from tpops.postfix.{module} import {name} as command; command(sys.argv[1:])"
-        words = [sys.executable, "-c", code, "--config", config or self.config]
-        return subprocess.run(words, input=stdin, capture_output=True, timeout=60, check=False)
-
-    def test_insert_and_select(self) -> None:
-        """Lines of another POP server open the way; what is not understood is told and left out."""
-        self.store.put(Contents(senders=[Sender("hoge@example.org", "hoge@example.com", 1)]))
-        lines = b"login, user=Hoge, client=10.1.2.3\nrubbish\nlogin, user=x, client=host\r\n"
-        lines += b"login, user=x, client=::1\r\n"
-        done = self.run_module("pbsinsert", lines)
-        self.assertEqual((done.returncode, done.stdout), (65, b""))
-        self.assertEqual(done.stderr.count(b"\n"), 2)
-        self.assertEqual({one.address for one in self.store.logins()}, {"10.1.2.3", "::/64"})
-        request = "request=smtpd_access_policy\nclient_address={}\nsender=hoge@example.com\n\n"
-        done = self.run_module("pbsselect", (request.format("10.1.2.3") + request.format("10.1.2.4")).encode())
-        self.assertEqual((done.returncode, done.stdout), (0, b"action=OK\n\naction=DUNNO\n\n"))
-
-    def test_select_removes_what_is_outdated(self) -> None:
-        """Once, when it starts, as PBS did; pbsdelete does nothing else."""
-        for command in ("pbsselect", "pbsdelete"):
-            self.store.record([Login("10.1.2.3", "x", 5), Login("10.1.2.3", "y", int(time.time()) + 999)])
-            done = self.run_module(command)
-            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))
-            self.assertEqual(self.store.purge(), 0)
-
-    def test_select_never_fails(self) -> None:
-        """Without a configuration or a store every answer is DUNNO, and nothing else is written."""
-        request = b"request=smtpd_access_policy\nclient_address=10.1.2.3\nsender=a@b\n\n"
-        Path(self.store.path).write_bytes(b"rubbish " * 1000)
-        for config in ("", os.path.join(self.directory, "no-such.toml")):
-            done = self.run_module("pbsselect", request * 2, config)
-            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"action=DUNNO\n\n" * 2, b""))
-
-    def test_the_others_tell_what_is_wrong(self) -> None:
-        """On standard error, with an exit status."""
-        Path(self.store.path).write_bytes(b"rubbish " * 1000)
-        for command, stdin in (("pbsinsert", b"login, user=x, client=10.1.2.3\n"), ("pbsdelete", b"")):
-            done = self.run_module(command, stdin)
-            self.assertEqual(done.returncode, 75)
-            self.assertIn(b"file is not a database", done.stderr)
-            done = self.run_module(command, stdin, os.path.join(self.directory, "no-such.toml"))
-            self.assertEqual(done.returncode, 1)
-            self.assertIn(b"no-such.toml", done.stderr)

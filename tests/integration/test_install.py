@@ -106,10 +106,13 @@ class InstallTests(SynchronousTestCase):
         command = str(self.venv / "bin" / "tpops")
         self.assertRegex(self.run_program(command, "--version"), r"\b\d+\.\d+")
         self.assertIn("check", self.run_program(command, "--help"))
+        for other in ("tpops-pbsinsert", "tpops-pbsselect", "tpops-pbsdelete"):
+            self.assertIn("--config", self.run_program(str(self.venv / "bin" / other), "--help"))
         where = self.run_program(str(self.venv / "bin" / "python"), "-c", "import tpops; print(tpops.__file__)")
         self.assertTrue(where.startswith(str(self.packages)), where)
         self.run_program(command, "init", "--help")
-        self.assertTrue((self.packages / "tpops" / "db" / "schema" / "accounts-1.sql").exists())
+        for schema in ("accounts-1.sql", "pbs-1.sql", "mysql-v2-pbs.sql"):
+            self.assertTrue((self.packages / "tpops" / "db" / "schema" / schema).exists())
         self.assertFalse((self.packages / "tests").exists())
 
     def check_absent(self) -> None:

@@ -13,6 +13,8 @@ import os
 import sys
 import syslog
 import time
+from collections.abc import Callable
+from functools import partial
 
 import click
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginner
@@ -21,6 +23,7 @@ from zope.interface import provider
 from tpops.db.relay import StoreFailed
 from tpops.errors import ConfigError
 from tpops.postfix import policy
+from tpops.postfix.answering import Broken
 from tpops.postfix.console import config_option, open_store
 from tpops.postfix.policy_server import DUNNO, PolicyQuestions
 from tpops.postfix.relaying import Relaying
@@ -35,18 +38,30 @@ def main(config: str | None) -> None:
     """Answer Postfix' policy service on standard input and output; for spawn(8) in master.cf."""
     syslog.openlog("tpops-pbsselect", syslog.LOG_PID, syslog.LOG_MAIL)
     globalLogBeginner.beginLoggingTo([_to_syslog], redirectStandardIO=False)
-    questions = _questions(config)
+    if not serve(_questions(config), partial(os.read, 0, _PIECE), partial(os.write, 1)):
+        sys.exit(1)
+
+
+def serve(questions: PolicyQuestions | None, read: Callable[[], bytes], write: Callable[[bytes], int]) -> bool:
+    """
+    Answer until there is no more; whether it came to that.
+
+    @param questions: who answers, None where everything is answered with DUNNO
+    """
     unknowing = policy.Requests()
-    while octets := os.read(0, _PIECE):
-        try:
+    try:
+        while octets := read():
             if questions is None:
                 replies = [policy.reply(DUNNO) for _ in unknowing.feed(octets)]
             else:
                 replies = [_now(questions, one) for one in questions.feed(octets)]
-            _write(b"".join(replies))
-        except (Exception, BrokenPipeError) as error:
-            syslog.syslog(syslog.LOG_ERR, f"{type(error).__name__}: {error}")
-            sys.exit(1)
+            text = b"".join(replies)
+            while text:
+                text = text[write(text) :]
+    except (OSError, Broken, policy.Hopeless) as error:
+        syslog.syslog(syslog.LOG_ERR, f"{type(error).__name__}: {error}")
+        return False
+    return True
 
 
 def _questions(path: str | None) -> PolicyQuestions | None:
@@ -70,11 +85,6 @@ def _now(questions: PolicyQuestions, request: policy.Request | None) -> bytes:
     answer = questions.answer(request)
     assert isinstance(answer, bytes)
     return answer
-
-
-def _write(octets: bytes) -> None:
-    while octets:
-        octets = octets[os.write(1, octets) :]
 
 
 @provider(ILogObserver)
