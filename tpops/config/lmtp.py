@@ -66,8 +66,10 @@ class LMTP(Section):
         ),
     ] = 104857600
     recipients: Annotated[int, key("Most recipients of one message; the MTA sends it again for others.", ge=1)] = 1000
-    connections: Annotated[int, key("Connections at the same time.", ge=1)] = 100
-    deliveries: Annotated[int, key("Deliveries at the same time, all connections together.", ge=1, le=256)] = 8
+    connections: Annotated[int, key("Connections at the same time, in each worker.", ge=1)] = 100
+    deliveries: Annotated[
+        int, key("Deliveries at the same time, all connections together, in each worker.", ge=1, le=256)
+    ] = 8
     timeout_seconds: Annotated[
         float, key("Time without anything from the client until the connection is closed.", ge=1)
     ] = 300

@@ -124,6 +124,8 @@ class UNIXPort(unix.Port):
         assert self.factory is not None
         assert opened is not None
         self.factory.doStart()
+        # Others may listen on it, too: a shutdown would end that for all of them.
+        self._shouldShutdown = False
         self.socket = opened
         self.fileno = opened.fileno  # type: ignore[method-assign]  # as twisted does it
         self.connected = True
