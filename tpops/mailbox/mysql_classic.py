@@ -20,7 +20,6 @@ Tables that have no transactions (MyISAM) are read, and messages are removed fro
 from __future__ import annotations
 
 import os
-import re
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -31,7 +30,7 @@ from tpops.db.mysql_changes import Changes
 from tpops.errors import MaildropBroken
 from tpops.interfaces import IIncomingMessage
 from tpops.mailbox import mysql_classic_store
-from tpops.mailbox.mysql_schema import FIRST_OCTETS, PIECE_OCTETS, Held, LockLost, State, batches, marks
+from tpops.mailbox.mysql_schema import FIRST_OCTETS, PIECE_OCTETS, Held, LockLost, State, batches, good_name, marks
 from tpops.mailbox.snapshot import Snapshot
 from tpops.model import Account
 
@@ -281,8 +280,8 @@ def _look(client: Client, until: float, name: str) -> tuple[int, bool, int | Non
 
     @raise MaildropBroken: when there is no such user
     """
-    rows = client.select(_LOOK, (name,), until).rows
-    if not rows or str(rows[0][1]).lower() != name.lower() or not re.fullmatch(r"[ -~]+", name):
+    rows = client.select(_LOOK, (good_name(name),), until).rows
+    if not rows or str(rows[0][1]).lower() != name.lower():
         raise MaildropBroken(f"the table user has no login {name!r}, so he has no mail in the database")
     uid, _, locked, pid, written, now = rows[0]
     return uid, locked is not None, pid, None if written is None else int(written), int(now)

@@ -21,7 +21,7 @@ from tpops.db.mysql import Client, DatabaseFailed, Execute
 from tpops.db.mysql_changes import Changes
 from tpops.errors import MaildropBroken, QuotaExceeded
 from tpops.interfaces import IIncomingMessage
-from tpops.mailbox.mysql_schema import PIECE_OCTETS
+from tpops.mailbox.mysql_schema import PIECE_OCTETS, good_name
 from tpops.mailbox.quota import Quota
 from tpops.model import Account
 from tpops.protocol.transparency import LineEnds, Octets
@@ -193,7 +193,7 @@ def _write(execute: Execute, written: _Written, message: IIncomingMessage, about
 
 def _lock_user(execute: Execute, name: str, account: Account) -> tuple[int, Quota]:
     """The user's number, and what he may have; nobody else stores mail for him now."""
-    rows = execute(_USER, (name,)).rows
+    rows = execute(_USER, (good_name(name),)).rows
     if not rows or str(rows[0][1]).lower() != name.lower():
         raise MaildropBroken(f"the table user has no login {name!r}, so he has no mail in the database")
     uid, _, limit = rows[0]

@@ -28,6 +28,9 @@ FIRST_OCTETS = 1 << 16
 #: Messages that one statement names.
 BATCH = 500
 
+#: Most characters of a name.
+_NAME_CHARACTERS = 255
+
 #: What makes a listing old.
 State = tuple[int, ...]
 
@@ -131,6 +134,20 @@ def look(access: Access, schema: Schema) -> list[str]:
         return [str(storage_error(failed))]
     finally:
         client.close()
+
+
+def good_name(name: str) -> str:
+    """
+    A name that can be an owner's.
+
+    @raise MaildropBroken: when it cannot
+    """
+    if not name or len(name) > _NAME_CHARACTERS or not name.isprintable() or name != name.strip():
+        # The database takes "joe " for "joe".
+        raise MaildropBroken(
+            f"{name!r} cannot be the owner of mail in the database: 255 printable characters, no space at an end"
+        )
+    return name
 
 
 def batches(places: Sequence[bytes]) -> list[list[int]]:

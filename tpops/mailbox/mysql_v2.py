@@ -25,7 +25,7 @@ from tpops.db.mysql import Client, DatabaseFailed, Execute
 from tpops.db.mysql_changes import Changes
 from tpops.errors import MaildropBroken
 from tpops.interfaces import IIncomingMessage
-from tpops.mailbox.mysql_schema import FIRST_OCTETS, PIECE_OCTETS, Held, LockLost, State, batches, marks
+from tpops.mailbox.mysql_schema import FIRST_OCTETS, PIECE_OCTETS, Held, LockLost, State, batches, good_name, marks
 from tpops.mailbox.quota import Quota, quota_of
 from tpops.mailbox.snapshot import Snapshot
 from tpops.model import Account
@@ -75,9 +75,6 @@ _GROW = (
 
 #: How often a mailbox that changes hands all the time is looked at.
 _TRIES = 4
-
-#: Most characters of a name.
-_NAME_CHARACTERS = 255
 
 
 @attrs.frozen
@@ -146,7 +143,7 @@ class V2:
     def take(self, client: Client, until: float, name: str) -> Lease | None:
         """See L{Schema.take}."""
         for _ in range(_TRIES):
-            rows = client.select(_LOOK, (_good(name),), until).rows
+            rows = client.select(_LOOK, (good_name(name),), until).rows
             if not rows:
                 self._make(client, name)
                 continue
@@ -273,7 +270,7 @@ class V2:
 
     def _check_room(self, client: Client, name: str, quota: Quota) -> None:
         """Refuse early where there is none; make the mailbox where that is missing."""
-        rows = client.select(_HAS, (_good(name),)).rows
+        rows = client.select(_HAS, (good_name(name),)).rows
         if not rows:
             self._make(client, name)
             return
@@ -310,17 +307,6 @@ def _store(execute: Execute, message: IIncomingMessage) -> tuple[int, int, int]:
             part += 1
     execute("UPDATE tpops_content SET octets = %s WHERE id = %s", (stored, content))
     return content, stored, wire.total()
-
-
-def _good(name: str) -> str:
-    """
-    A name that can be an owner's.
-
-    @raise MaildropBroken: when it cannot
-    """
-    if not name or len(name) > _NAME_CHARACTERS or not name.isprintable():
-        raise MaildropBroken(f"{name!r} cannot be the owner of mail in the database: at most 255 printable characters")
-    return name
 
 
 def _same(name: str, called: str) -> None:
