@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--markdown", type=Path, metavar="FILE", help="write the table as Markdown too (- for the terminal)")
     add("--from", type=Path, dest="source", metavar="FILE", help="measure nothing, show the table of an earlier run")
     add("--python", type=Path, default=default_python(), metavar="FILE", help="interpreter beside twistd (%(default)s)")
+    add("--workers", type=int, default=1, metavar="N", help="processes of tpops that serve; use it with --no-pin")
     add("--no-pin", action="store_true", help="leave server and client to the scheduler")
     return parser
 
@@ -102,14 +103,20 @@ def measure(options: argparse.Namespace, json_path: Path) -> dict[str, Any]:
     pinned = not options.no_pin and (os.cpu_count() or 1) > 1
     seconds = options.seconds or (1.0 if options.quick else 3.0)
     repeat = options.repeat or (1 if options.quick else 3)
-    settings = Settings(scratch, programs, options.python.absolute(), options.quick, seconds, pinned)
+    settings = Settings(scratch, programs, options.python.absolute(), options.quick, seconds, pinned, options.workers)
     peers = _usable(options.servers, options.python.absolute())
     if not peers:
         raise SystemExit("no server to measure")
     document: dict[str, Any] = {
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "machine": describe_machine(options.python),
-        "options": {"quick": options.quick, "repeat": repeat, "seconds": seconds, "pinned": pinned},
+        "options": {
+            "quick": options.quick,
+            "repeat": repeat,
+            "seconds": seconds,
+            "pinned": pinned,
+            "workers": options.workers,
+        },
         "records": [],
     }
     for set_name in dict.fromkeys(WORK[name][0] for name in options.work):

@@ -14,7 +14,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Site:
-    """What a peer needs to know about one run; `kind` is that of the maildrops, "maildir" or "mbox"."""
+    """What a peer needs to know about one run; `kind` is that of the maildrops, "maildir" or "mbox".
+
+    `workers` is for tpops only.
+    """
 
     directory: Path
     mail: Path
@@ -26,6 +29,7 @@ class Site:
     python: Path
     kind: str
     owner: int
+    workers: int = 1
 
 
 class Peer:

@@ -46,6 +46,7 @@ class Tpops(Peer):
     configuration = """\
 [server]
 hostname = "localhost"
+workers = {workers}
 {drop}state_dir = "{directory}/state"
 
 [[listen]]
@@ -86,6 +87,7 @@ auth_delay_seconds = 2
         path.write_text(
             self.configuration.format(
                 drop=drop,
+                workers=site.workers,
                 directory=site.directory,
                 port=site.port,
                 passwords=_write_passwords(site),

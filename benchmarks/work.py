@@ -42,6 +42,7 @@ class Settings:
     quick: bool
     seconds: float
     pinned: bool
+    workers: int = 1
 
     @property
     def tries(self) -> int:
@@ -106,6 +107,7 @@ class Running:
             python=self.settings.python,
             kind=mail.kind(self.store.manifest["set"]),
             owner=mail.OWNER,
+            workers=self.settings.workers,
         )
 
     def __exit__(

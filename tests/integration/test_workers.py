@@ -67,7 +67,11 @@ class WorkerTests(WorkerCase):
     """A life with two workers."""
 
     def test_everybody_serves_and_there_is_one_log(self) -> None:
-        """Promise: the kernel spreads connections; lines of all workers are whole, in one file of each kind."""
+        """
+        Promise: the kernel spreads connections; lines of all workers are whole, in one file of each kind.
+
+        A worker takes less than 100 MiB.
+        """
         users = {f"user{number}": PASSWORD for number in range(6)}
         server = self.start(users=users)
         numbers = sorted(server.workers().values())
@@ -79,6 +83,10 @@ class WorkerTests(WorkerCase):
         pattern = r"127\.0\.0\.1 \d{4}/\d\d/\d\d \S{8} \d{4}/\d\d/\d\d \S{8} user\d 0 0 0 0"
         self.assertEqual([line for line in server.access() if not re.fullmatch(pattern, line)], [])
         self.assertGreater(len({event["session"][:6] for event in server.events("connect")}), 1)
+        for pid in (server.pid, *server.workers()):
+            found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+            assert found is not None
+            self.assertLess(int(found[1]) / 1024, 100)
         failing = server.connect()
         failing.line()
         failing.command(b"USER joe")
@@ -163,15 +171,6 @@ class WorkerTests(WorkerCase):
             self.assertIn("Uid:\t65534\t65534\t65534\t65534", status)
             self.assertNotIn("Groups:\t0", status)
         self.assertIn("Uid:\t0\t0\t0\t0", Path(f"/proc/{server.pid}/status").read_text())
-
-    def test_memory(self) -> None:
-        """Promise: a worker takes less than 100 MiB before it has seen anybody."""
-        server = self.start()
-        for pid in (server.pid, *server.workers()):
-            status = Path(f"/proc/{pid}/status").read_text()
-            found = re.search(r"VmRSS:\s+(\d+) kB", status)
-            assert found is not None
-            self.assertLess(int(found[1]) / 1024, 100)
 
 
 class StartTests(WorkerCase):

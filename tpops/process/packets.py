@@ -95,10 +95,21 @@ class Packets(_Reading):
                 return
             except OSError:
                 octets = b""
-            if not octets:
+            if not octets or not self._take(octets):
                 self._end()
                 return
-            self._received(json.loads(octets))
+
+    def _take(self, octets: bytes) -> bool:
+        """Hand a packet on; False when it is none, or cannot be handled: whoever sends such is not listened to."""
+        try:
+            packet = json.loads(octets)
+            if not isinstance(packet, dict):
+                raise ValueError("no object")
+            self._received(packet)
+        except Exception:
+            _log.failure("a packet from another process cannot be handled", event="packet-failed")
+            return False
+        return True
 
     def send(self, packet: Packet) -> bool:
         """Send a packet; whether it has left."""
