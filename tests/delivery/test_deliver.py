@@ -117,9 +117,25 @@ class OutcomeTests(DeliverCase):
             (None, b"From f@y Tue Nov 24 07:00:00 2026\n" + LETTER, "f@y"),
         ):
             self.deliver("joe", text=text, sender=sender)
+            self.assertEqual(self.mail()[-1], LETTER)
             envelope = self.backend.envelopes[-1]
             self.assertEqual((envelope.sender, envelope.recipient), (expected, "joe"))
             self.assertGreater(envelope.at, 1_700_000_000)
+
+    def test_return_path_and_delivered_to(self) -> None:
+        """RFC 5321 §4.4: Return-Path is the sender's and the only one; Delivered-To is each recipient's."""
+        self.config = self.configured(return_path=True, delivered_to=True)
+        before = b"Return-Path: <old@example.org>\n" + LETTER
+        self.deliver("joe", "ann", text=before, sender="bob@x")
+        expected = b"Return-Path: <bob@x>\nDelivered-To: %s\n" + LETTER
+        self.assertEqual((self.mail(), self.mail("ann")), ([expected % b"joe"], [expected % b"ann"]))
+        self.deliver("joe", text=before, sender="")
+        self.assertEqual(self.mail()[1], b"Return-Path: <>\nDelivered-To: joe\n" + LETTER)
+        self.deliver("joe", text=b"From x@y Tue Nov 24 07:00:00 2026\n" + before, sender=None)
+        self.assertEqual(self.mail()[2], b"Return-Path: <x@y>\nDelivered-To: joe\n" + LETTER)
+        # Who does not know the sender leaves what the MTA has written.
+        self.deliver("joe", text=before, sender=None)
+        self.assertEqual(self.mail()[3], b"Delivered-To: joe\n" + before)
 
     def test_fields(self) -> None:
         """RFC 5321 §4.4: what cannot be in a field does not get into one."""
@@ -148,9 +164,11 @@ class OutcomeTests(DeliverCase):
         for _ in range(3):
             self.assertEqual(exits.worst(self.deliver("joe", "nobody", "lost")), 75)
         self.assertEqual(self.mail(), [LETTER])
+        self.assertEqual(len(os.listdir(self.directory / "deliveries")), 1)
         self.backend.accounts["lost"] = Account("lost", "one")
         self.assertEqual(exits.worst(self.deliver("joe", "nobody", "lost")), 67)
         self.assertEqual((self.mail(), self.mail("lost")), ([LETTER], [LETTER]))
+        self.assertEqual(os.listdir(self.directory / "deliveries"), [])
         self.deliver("joe", "ann")
         self.assertEqual(len(self.mail()), 2)
         self.assertIsInstance(lost, LookupUnavailable)

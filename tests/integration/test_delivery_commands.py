@@ -9,11 +9,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import corpus
 from tests.integration.server import PASSWORD, PATIENCE_SECONDS, USER, RunningServer, program, wait_until
 from tests.support import caught_stderr
+from tpops.admin import cli
 from tpops.delivery import pipe
 
 LETTER = b"Subject: letter\n\ntext\n"
@@ -169,14 +171,19 @@ class StatusTests(CommandCase):
 
     def test_tpops_pipe_and_store(self) -> None:
         """Promise: "tpops pipe" and "tpops store" do the same with the same statuses."""
-        self.delivered(USER, name="tpops store")
-        self.refused(64, "-x", USER, name="tpops store")
         self.refused(67, "--", "-nobody", USER, name="tpops pipe")
-        done = run(self.server, "tpops pipe", "--help")
-        self.assertIn(b"Deliver the message on standard input", done.stdout)
-        done = run(self.server, "tpops -c /nowhere pipe", USER)
-        self.assertEqual(done.returncode, 75)
-        self.assertEqual(len(self.mail()), 2)
+        self.assertEqual(len(self.mail()), 1)
+        for words, status, said in (
+            (["store", "-x", USER], 64, "there is no option -x"),
+            (["pipe"], 64, "no address is given"),
+            (["-c", "/nowhere", "pipe", USER], 75, "/nowhere"),
+            (["-c", "/nowhere", "store", USER, "file"], 75, "/nowhere"),
+        ):
+            with caught_stderr() as told:
+                result = CliRunner().invoke(cli.tpops, words)
+            self.assertEqual(result.exit_code, status)
+            self.assertIn(said, told())
+        self.assertIn("Deliver the message on standard input", CliRunner().invoke(cli.tpops, ["pipe", "-h"]).output)
 
     def test_killed(self) -> None:
         """Promise: kill -9 and TERM at any moment leave the message whole or not at all, and TERM says "again"."""
@@ -202,17 +209,6 @@ class StatusTests(CommandCase):
 class MessageTests(CommandCase):
     """What is done to messages."""
 
-    def test_store(self) -> None:
-        """Promise: each file is a message, "-" is standard input; what cannot be read does not stop the others."""
-        one, two = self.server.directory / "one", self.server.directory / "two"
-        one.write_bytes(b"Subject: one\n\n")
-        two.write_bytes(b"From ann@example.org Tue Nov 24 07:00:00 2026\nSubject: two\n\n")
-        self.delivered(USER, one, "-", two, name="tpops-store")
-        self.assertEqual(self.mail(), [b"Subject: one\n\n", LETTER, b"Subject: two\n\n"])
-        said = self.refused(75, USER, self.server.directory / "three", one, name="tpops-store")
-        self.assertIn("No such file or directory", said)
-        self.assertEqual(len(self.mail()), 4)
-
     def test_memory(self) -> None:
         """Promise: 100 MB take hardly more memory than a small message."""
         most = []
@@ -228,28 +224,6 @@ class MessageTests(CommandCase):
             most.append(usage.ru_maxrss)
         self.assertLess(most[1], most[0] + 20_000)
         self.assertEqual(sorted(map(len, self.mail())), [1000, 100_000_000])
-
-    def test_separator_goes(self) -> None:
-        """Promise: the "From " line that Postfix' flag F makes is not part of the message."""
-        self.delivered(USER, given=b"From ann@example.org  Tue Nov 24 07:00:00 2026\n" + LETTER)
-        self.assertEqual(self.mail(), [LETTER])
-
-    def test_fields(self) -> None:
-        """RFC 5321 §4.4: Return-Path is the sender's and the only one; Delivered-To is each recipient's."""
-        self.server.configuration["delivery"] = {"return_path": True, "delivered_to": True}
-        self.server.write_configuration()
-        before = b"Return-Path: <old@example.org>\n" + LETTER
-        self.delivered("-f", "bob@example.org", USER, "ann", given=before)
-        expected = b"Return-Path: <bob@example.org>\nDelivered-To: %s\n" + LETTER
-        self.assertEqual(self.mail(), [expected % b"joe"])
-        self.assertEqual(self.mail("ann"), [expected % b"ann"])
-        self.delivered("-f", "", USER, given=before)
-        self.assertEqual(self.mail()[1], b"Return-Path: <>\nDelivered-To: joe\n" + LETTER)
-        self.delivered(USER, given=b"From x@y Tue Nov 24 07:00:00 2026\n" + before)
-        self.assertEqual(self.mail()[2], b"Return-Path: <x@y>\nDelivered-To: joe\n" + LETTER)
-        # Who does not know the sender leaves what the MTA has written.
-        self.delivered(USER, given=before)
-        self.assertEqual(self.mail()[3], b"Delivered-To: joe\n" + before)
 
     def test_addresses(self) -> None:
         """Promise: letters large or small, extensions, UTF-8; other octets are nobody's."""
@@ -268,19 +242,6 @@ class MessageTests(CommandCase):
             command += [program("tpops-pipe"), "-c", str(self.server.configuration_file), "jürgen@example.org"]
             done = subprocess.run(command, input=LETTER, timeout=PATIENCE_SECONDS, check=False)
             self.assertEqual(done.returncode, 0)
-
-    def test_not_twice(self) -> None:
-        """Promise: when one recipient must be tried again, the others get the message once."""
-        self.server.maildir("ann", "new").rename(self.server.directory / "away")
-        for _ in range(2):
-            self.refused(75, USER, "nobody", "ann")
-        (self.server.directory / "away").rename(self.server.maildir("ann", "new"))
-        self.refused(67, USER, "nobody", "ann")
-        self.assertEqual((self.mail(), self.mail("ann")), ([LETTER], [LETTER]))
-        self.assertEqual(os.listdir(self.server.directory / "deliveries"), [])
-        # It is all over: the same message once more is another one.
-        self.delivered(USER, "ann")
-        self.assertEqual(len(self.mail()), 2)
 
     def test_spools(self) -> None:
         """Promise: the same into a spool, with the sender in its separator, while a session is open."""
