@@ -82,6 +82,12 @@ class SinkTests(SynchronousTestCase):
             self.assertIsNone(self.log_in(host, user))
         self.assertEqual(self.jobs, [])
 
+    def test_master_user_opens_nothing(self) -> None:
+        """Promise: who logs in as another cannot send as him afterwards."""
+        facts = session(user="joe", named=b"joe", master=b"admin")
+        self.assertIsNone(self.sink.notify(Event("login", MOMENT, facts)))
+        self.assertEqual(self.jobs, [])
+
     def test_logins_during_a_write_are_written_together(self) -> None:
         """Promise: one write at a time; the same user from the same place once."""
         waiting = [self.log_in(f"192.0.2.{last}") for last in (1, 2, 3, 3)]

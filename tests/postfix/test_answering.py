@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -73,6 +75,19 @@ class PolicyServiceTests(SynchronousTestCase):
         protocol, transport = self.connect()
         protocol.dataReceived(b"rubbish\n\n" + b"sender=" + b"x" * 100_000 + b"\n\n" + request())
         self.assertEqual(self.actions(transport), ["DUNNO", "DUNNO", "OK POP before SMTP"])
+
+    @given(
+        st.lists(st.binary(max_size=40) | st.sampled_from([request(), b"\n\n", b"sender=", b"=", b"\n"]), max_size=12)
+    )
+    def test_any_octets(self, pieces: list[bytes]) -> None:
+        """There is a reply for each empty line, and OK for whole requests of who may relay alone."""
+        protocol, transport = self.connect()
+        for piece in pieces:
+            protocol.dataReceived(piece)
+        octets = b"".join(pieces)
+        actions = self.actions(transport)
+        self.assertEqual(len(actions), octets.count(b"\n\n"))
+        self.assertLessEqual(actions.count("OK POP before SMTP"), octets.count(request()))
 
     def test_what_never_ends_ends_the_connection(self) -> None:
         """Somebody who is no Postfix."""

@@ -3,7 +3,8 @@ POP before SMTP: who logs in is written down before his +OK, so that he may send
 
 Purpose: the sink that writes to the store.  It is awaited; logins that come while a write goes on are
 written together by the next one, in one transaction, so a busy server does not wait for each.
-Limits: clients without an IP address (UNIX sockets) are left out.  One thread at a time.
+Limits: clients without an IP address (UNIX sockets) are left out, and master users who log in as another: they do not
+mean to send his mail.  One thread at a time.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class PopBeforeSMTP:
     def notify(self, event: Event) -> Awaitable[None] | None:
         """Write the login down."""
         user, address = event.session.user, site(event.session.peer.host, self._ipv6_prefix)
-        if user is None or address is None:
+        if user is None or address is None or event.session.master is not None:
             return None
         self._next[address, user] = Login(address, user, int(event.at))
         done: Deferred[None] = Deferred()
