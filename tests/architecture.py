@@ -9,7 +9,8 @@ constant name.
                                                                  protocol is pure
     parts   mailbox, cred, policy, events, config, db, upstream      import core, themselves, db and upstream
     server                                                       imports core and itself
-    roots   service, generation, assembly, backend, tap, process, delivery, admin, postfix   import anything, reactor
+    roots   service, generation, assembly, backend, tap, process, delivery, admin, postfix,
+            sight                                                import anything, reactor
 
 Documented exception: C{tpops.errors} imports C{twisted.cred.error}, the base of our login errors.
 """
@@ -50,6 +51,7 @@ ROOTS = frozenset(
         "delivery",
         "admin",
         "postfix",
+        "sight",
     )
 )
 

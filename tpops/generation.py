@@ -29,12 +29,7 @@ from tpops.cred.keys import Keyring
 from tpops.cred.masters import Masters
 from tpops.cred.realm import Realm
 from tpops.delivery.lmtp_service import LMTPService
-from tpops.errors import ConfigError
-from tpops.events.access_log import AccessLog
 from tpops.events.bus import EventBus
-from tpops.events.json_log import JSONLog
-from tpops.events.log_file import LogFile
-from tpops.events.process_log import ProcessLog
 from tpops.policy.memory import AnyMemory
 from tpops.postfix.service import RelayService
 from tpops.protocol.capabilities import Offer
@@ -48,6 +43,7 @@ from tpops.server.factory import POP3Factory
 from tpops.server.listeners import Listener
 from tpops.server.offers import Offers
 from tpops.server.shared import Shared, no_answers
+from tpops.sight.logs import Logs
 
 #: Seconds that a stop waits for sessions that are removing mail.
 _STOP_SECONDS = 30.0
@@ -81,9 +77,8 @@ class Generation:
         self._backend = Backend(config, reactor)
         self._bus = EventBus((), time.time, reactor, config.pop_before_smtp.ok_wait_seconds)
         self._relay = RelayService(config, reactor) if config.pop_before_smtp.store else None
-        self._logs: list[LogFile] = []
+        self._logs = Logs()
         self._keyring: Keyring | None = None
-        self._json_log: JSONLog | None = None
         # Keys are often for root alone, whose rights have been given up.
         same = before if before is not None and before.config.tls == config.tls else None
         self._clients: ClientCertificates | None = same._clients if same else assembly.client_certificates(config)
@@ -117,7 +112,7 @@ class Generation:
 
         @raise ConfigError: when something cannot be used as it is configured
         """
-        self._open_logs()
+        self._logs.open(self.config.log, self.config.server.hostname, self._bus, self._reactor)
         if self._relay is not None:
             self._relay.start()
             self._bus.add(self._relay.sink)
@@ -141,8 +136,7 @@ class Generation:
 
     def reopen_logs(self) -> None:
         """The log files have been moved away."""
-        for log in self._logs:
-            log.reopen()
+        self._logs.reopen()
 
     async def end_sessions(self) -> None:
         """End every session without deleting anything; those in UPDATE, and deliveries, come to their end."""
@@ -171,8 +165,7 @@ class Generation:
             await self._relay.stop()
         await self._backend.stop()
         self._bus.close()
-        for log in self._logs:
-            log.close()
+        self._logs.close()
 
     # Parts.
 
@@ -271,20 +264,6 @@ class Generation:
             self._keyring.learn()
         self._shared.offers = self._offers(proven)
 
-    def _open_logs(self) -> None:
-        self._bus.add(ProcessLog(self.config.log.level == "debug"))
-        for path, sink in ((self.config.log.access_log, AccessLog), (self.config.log.json_log, JSONLog)):
-            if path:
-                try:
-                    log = LogFile(path)
-                except OSError as problem:
-                    raise ConfigError([f"cannot write the log {path}: {problem.strerror}"]) from problem
-                self._logs.append(log)
-                made = sink(log)
-                self._bus.add(made)
-                if isinstance(made, JSONLog):
-                    self._json_log = made
-
     def _tell_delivery(self, event: str, facts: Mapping[str, str | int | float]) -> None:
-        if self._json_log is not None:
-            self._json_log.delivery(event, time.time(), facts)
+        if self._logs.events is not None:
+            self._logs.events.delivery(event, time.time(), facts)

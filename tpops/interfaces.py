@@ -30,6 +30,9 @@ class ISnapshot(Interface):
     def unique_id(number: int) -> bytes:
         """The unique-id of a message: 1 to 70 octets in 0x21-0x7E, unique in the maildrop (RFC 1939 section 7)."""
 
+    def uidl_checksum() -> int:
+        """CRC-32 of C{uidl_body}, for logs: whether the list is the one that a client has seen before."""
+
 
 class IStoredMessage(Interface):
     """One message, open for reading from its first octet.  Whoever opened it closes it."""

@@ -138,6 +138,13 @@ class Envelope:
     at: float
 
 
+class Listed(Protocol):
+    """Messages that are listed, see L{tpops.interfaces.ISnapshot}."""
+
+    def uidl_checksum(self) -> int:
+        """CRC-32 of the list of unique-ids."""
+
+
 @attrs.define(slots=True)
 class Session:
     """
@@ -158,6 +165,8 @@ class Session:
     @ivar octets_at_login: their octets
     @ivar messages_left: messages after the session's deletions
     @ivar octets_left: their octets
+    @ivar listing: the messages at login, None before; shared, so that nothing is copied for logs
+    @ivar login_seconds: how long the successful login took
     @ivar tls: version and cipher of TLS, "" without
     @ivar reason: why the session ended, one of: quit, client closed, idle, login timeout, session limit,
         write stalled, line too long, authentication failed, plaintext refused, too many errors,
@@ -183,6 +192,8 @@ class Session:
     top_octets: int = 0
     dele_count: int = 0
     login_failures: int = 0
+    listing: Listed | None = None
+    login_seconds: float = 0.0
     tls: str = ""
     reason: str = ""
 

@@ -112,6 +112,7 @@ class JSONLogTests(SynchronousTestCase):
                 "detail": "",
                 "seconds": 1.235,
                 **done,
+                "uidl": None,
             },
         )
 

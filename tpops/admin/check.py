@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import click
 
 from tpops import mail_database
-from tpops.admin import app_password_check, folder_check, lmtp_check, pbs_check, sources, tls_files
+from tpops.admin import app_password_check, folder_check, lmtp_check, log_check, pbs_check, sources, tls_files
 from tpops.admin.context import configuration
 from tpops.admin.rights import RunsAs, runs_as
 from tpops.config.schema import Config
@@ -82,9 +82,8 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
     if config.oauth.used:
         yield from _oauth_problems(config, who)
     yield from app_password_check.problems(config, who.may)
-    for key, path in (("log.access_log", config.log.access_log), ("log.json_log", config.log.json_log)):
-        if path:
-            yield from _log_problems(key, path, who)
+    yield from log_check.problems(config.log, who)
+    warnings.extend(log_check.warnings(config.log))
 
 
 def _right_problems(source: Source, path: str, who: RunsAs) -> Iterator[str]:
@@ -134,13 +133,3 @@ def _oauth_problems(config: Config, who: RunsAs) -> Iterator[str]:
     yield from (f"oauth: {problem}" for problem in found)
     if not found and oauth.jwks_file and not who.may(oauth.jwks_file, os.R_OK):
         yield f"oauth: the server's user may not read {oauth.jwks_file}"
-
-
-def _log_problems(key: str, path: str, who: RunsAs) -> Iterator[str]:
-    target = path if os.path.exists(path) else os.path.dirname(path)
-    if not os.path.exists(target):
-        yield f"{key}: there is no directory {target}"
-    elif os.path.isdir(path):
-        yield f"{key}: {path} is a directory"
-    elif not who.may(target, os.W_OK):
-        yield f"{key}: the server's user may not write {target}"

@@ -22,6 +22,7 @@ from tpops.config.delivery import Delivery, Quota
 from tpops.config.folders import Folders
 from tpops.config.listen import Listen
 from tpops.config.lmtp import LMTP
+from tpops.config.log import Log
 from tpops.config.mailboxes import Mail, Maildir, Mbox
 from tpops.config.masters import Masters
 from tpops.config.mysql import MySQLMail
@@ -233,22 +234,6 @@ class Passwords(Section):
             "CRAM-MD5 or SCRAM."
         ),
     ] = False
-
-
-class Log(Section):
-    """What is written down."""
-
-    access_log: Annotated[
-        PathText,
-        key('File with one line per connection, as TPOPS wrote it; "" is none.', example='"/var/log/tpops/access.log"'),
-    ] = ""
-    json_log: Annotated[
-        PathText,
-        key('File with one JSON object per event; "" is none.', example='"/var/log/tpops/events.json"'),
-    ] = ""
-    level: Annotated[
-        Literal["debug", "info", "warn", "error", "critical"], key("Least important messages that are logged.")
-    ] = "info"
 
 
 def _default_accounts(validated: Mapping[str, object]) -> tuple[AnyAccounts, ...]:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Mapping
 from zope.interface import implementer
 
 from tpops.events.log_file import LogFile
+from tpops.events.summary import uidl
 from tpops.events.text import MOST_OCTETS
 from tpops.interfaces import IEventSink
 from tpops.model import KINDS, Event, Session
@@ -79,7 +80,7 @@ class JSONLog:
         return f"{self._second_text}.{millisecond:03d}Z"
 
 
-def _closing(session: Session) -> dict[str, str | int]:
+def _closing(session: Session) -> dict[str, str | int | None]:
     """What was done in a session that ended."""
     return {
         "reason": session.reason,
@@ -94,6 +95,7 @@ def _closing(session: Session) -> dict[str, str | int]:
         "octets_at_login": session.octets_at_login,
         "messages_left": session.messages_left,
         "octets_left": session.octets_left,
+        "uidl": uidl(session),
     }
 
 

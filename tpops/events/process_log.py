@@ -13,6 +13,7 @@ from __future__ import annotations
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
+from tpops.events.summary import summary
 from tpops.events.text import one_field
 from tpops.interfaces import IEventSink
 from tpops.model import KINDS, Event
@@ -53,5 +54,5 @@ class ProcessLog:
             session=session.peer.session,
             peer=session.peer.host,
             user=user,
-            detail=event.detail or "-",
+            detail=summary(session, event.at) if event.kind == "logout" else event.detail or "-",
         )

@@ -10,6 +10,7 @@ maildrop may have up to 4 GiB.
 
 from __future__ import annotations
 
+import zlib
 from array import array
 from collections.abc import Sequence
 from itertools import accumulate
@@ -29,7 +30,7 @@ _FEW = 16
 class Snapshot:
     """See L{ISnapshot}.  C{places} is all places, each followed by '/'."""
 
-    __slots__ = ("count", "list_body", "octets", "place_ends", "places", "sizes", "uidl_body", "uidl_ends")
+    __slots__ = ("_checksum", "count", "list_body", "octets", "place_ends", "places", "sizes", "uidl_body", "uidl_ends")
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Snapshot:
         self.places = places
         self.place_ends = place_ends
         self.list_body = list_body
+        self._checksum: int | None = None
 
     @classmethod
     def of(cls, sizes: Sequence[int], unique_ids: Sequence[bytes], places: Sequence[bytes]) -> Snapshot:
@@ -84,6 +86,12 @@ class Snapshot:
     def unique_ids(self) -> list[bytes]:
         """All unique-ids in order."""
         return [line[line.index(b" ") + 1 :] for line in self.uidl_body.split(b"\r\n")[:-1]]
+
+    def uidl_checksum(self) -> int:
+        """See L{ISnapshot.uidl_checksum}; made once, when somebody asks."""
+        if self._checksum is None:
+            self._checksum = zlib.crc32(self.uidl_body)
+        return self._checksum
 
     def place(self, number: int) -> bytes:
         """Where a message lies."""

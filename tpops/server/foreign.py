@@ -8,6 +8,7 @@ Limits: sizes are what the mailbox says.  Twisted's convention that a size of 0 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Awaitable, Collection, Sequence
 from typing import IO, Any
 
@@ -34,6 +35,10 @@ class ForeignSnapshot:
     def unique_id(self, number: int) -> bytes:
         """See L{ISnapshot.unique_id}."""
         return self._unique_ids[number - 1]
+
+    def uidl_checksum(self) -> int:
+        """See L{ISnapshot.uidl_checksum}."""
+        return zlib.crc32(self.uidl_body)
 
 
 @implementer(IStoredMessage)

@@ -69,6 +69,8 @@ async def log_in(server: POP3Server, action: AnyLogin) -> None:
     session.folder, session.driver = mailbox.account.folder, mailbox.account.driver
     session.messages_at_login, session.octets_at_login = mailbox.stat()
     session.messages_left, session.octets_left = session.messages_at_login, session.octets_at_login
+    session.listing = mailbox.messages
+    session.login_seconds = server.shared.clock.seconds() - started
     server.logged_in(mailbox, logout)
     if server.gone:
         return

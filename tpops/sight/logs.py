@@ -1,0 +1,72 @@
+"""
+The logs of one configuration: opened, reopened, closed together.
+
+Purpose: makes the sinks that [log] asks for and hangs them on the bus.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tpops.config.log import FACILITIES, Log
+from tpops.errors import ConfigError
+from tpops.events.access_log import AccessLog
+from tpops.events.bus import EventBus
+from tpops.events.json_log import JSONLog
+from tpops.events.log_file import LogFile
+from tpops.events.process_log import ProcessLog
+from tpops.events.syslog import Syslog
+from tpops.events.syslog_senders import Sender, open_sender
+
+
+class Logs:
+    """
+    See the module.
+
+    @ivar files: the open log files
+    @ivar events: the event log, None where that is not wanted
+    @ivar sender: sends to syslog, None where that is not wanted
+    """
+
+    def __init__(self) -> None:
+        self.files: list[LogFile] = []
+        self.events: JSONLog | None = None
+        self.sender: Sender | None = None
+
+    def open(self, config: Log, hostname: str, bus: EventBus, reactor: Any) -> None:
+        """
+        Open them.
+
+        @raise ConfigError: when one cannot be written
+        """
+        bus.add(ProcessLog(config.level == "debug"))
+        if config.access_log:
+            bus.add(AccessLog(self._file(config.access_log)))
+        if config.json_log:
+            self.events = JSONLog(self._file(config.json_log))
+            bus.add(self.events)
+        if config.syslog:
+            kind, address, port = config.syslog_address()
+            self.sender = open_sender(reactor, kind, address, port)
+            facility = FACILITIES.index(config.syslog_facility)
+            bus.add(Syslog(self.sender, facility, config.syslog_tag, None if kind == "unix" else hostname))
+
+    def reopen(self) -> None:
+        """The log files have been moved away."""
+        for log in self.files:
+            log.reopen()
+
+    def close(self) -> None:
+        """Write no more."""
+        for log in self.files:
+            log.close()
+        if self.sender is not None:
+            self.sender.close()
+
+    def _file(self, path: str) -> LogFile:
+        try:
+            log = LogFile(path)
+        except OSError as problem:
+            raise ConfigError([f"cannot write the log {path}: {problem.strerror}"]) from problem
+        self.files.append(log)
+        return log
