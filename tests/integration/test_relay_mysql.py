@@ -13,11 +13,29 @@ from tests.integration.mysql_case import READER, READER_PASSWORD, DatabaseTests
 from tests.integration.server import PATIENCE_SECONDS, RunningServer, program, wait_until
 from tpops.db.mysql import Client
 from tpops.db.mysql_servers import Line, access_of
-from tpops.db.relay import Contents, Facts, Login, Rule, StoreFailed
+from tpops.db.relay import Contents, Facts, Login, Rule, Sender, StoreFailed
 from tpops.db.relay_mysql import BothRelayStore, ClassicRelayStore, MySQLRelayStore
+
+KINDS = {"v2": MySQLRelayStore, "classic": ClassicRelayStore}
 
 #: The table as TPOPS' sample of a hook had it.
 OLD = "CREATE TABLE pbs (ip CHAR(15) PRIMARY KEY, timestamp TIMESTAMP)"
+
+
+def open_store(testcase: DatabaseTests, kind: Any) -> Any:
+    """A store in the test's database, as another process has it."""
+    there = access_of(
+        [testcase.mariadb.unix],
+        "off",
+        user=READER,
+        password=READER_PASSWORD,
+        database=testcase.schema,
+        tls_ca="",
+        timeout_seconds=5.0,
+    )
+    client = Client(there, Line(there.servers, time.monotonic), writable=True)
+    testcase.addCleanup(client.close)
+    return kind(lambda: client, EXPIRE, 5.0)
 
 
 class StoreCase(DatabaseTests):
@@ -33,18 +51,7 @@ class StoreCase(DatabaseTests):
 
     def make_store(self) -> Any:
         """See RelayStoreContract."""
-        there = access_of(
-            [self.mariadb.unix],
-            "off",
-            user=READER,
-            password=READER_PASSWORD,
-            database=self.schema,
-            tls_ca="",
-            timeout_seconds=5.0,
-        )
-        client = Client(there, Line(there.servers, time.monotonic), writable=True)
-        self.addCleanup(client.close)
-        return self.kind(lambda: client, EXPIRE, 5.0)
+        return open_store(self, self.kind)
 
     def now(self) -> int:
         """See RelayStoreContract."""
@@ -168,7 +175,8 @@ class ServerTests(DatabaseTests):
         )
         server.write_configuration()
         server.configuration_file.chmod(0o600)
-        self.pbs(server, "init")
+        self.store = open_store(self, KINDS[settings.get("mysql_tables", "v2")])
+        self.store.make()
         return server.start()
 
     def pbs(self, server: RunningServer, *arguments: str) -> str:
@@ -198,7 +206,7 @@ class ServerTests(DatabaseTests):
     def test_login_opens_the_way(self) -> None:
         """The right sender from the right address, at the moment of +OK, for every host that asks."""
         server = self.relay_server()
-        self.pbs(server, "user", "add", "joe", JOE)
+        self.store.put(Contents(senders=[Sender("joe", JOE, 1)]))
         self.assertEqual(self.asked(server, JOE), "action=DUNNO")
         self.log_in(server)
         self.assertEqual(self.asked(server, JOE), "action=OK")
@@ -209,7 +217,7 @@ class ServerTests(DatabaseTests):
     def test_database_that_fails(self) -> None:
         """Logins go on, nobody may relay, and it is back without a restart."""
         server = self.relay_server(ok_wait_seconds=0.5)
-        self.pbs(server, "user", "add", "joe", JOE)
+        self.store.put(Contents(senders=[Sender("joe", JOE, 1)]))
         self.log_in(server)
         self.run_sql("RENAME TABLE tpops_pbs_login TO away")
         self.assertEqual(self.asked(server, JOE), "action=DUNNO")

@@ -96,11 +96,9 @@ class SenderTests(RelayCase):
         self.assert_relays(JOE, HERE)
 
     def test_by_hand(self) -> None:
-        """An operator allows and denies, and sees what counts."""
+        """An operator allows and denies."""
         self.pbs("allow", HERE, "joe")
         self.assert_relays(JOE, HERE)
-        self.assertIn(HERE, self.pbs("list"))
-        self.assertIn("yes (OK)", self.pbs("ask", HERE, JOE))
         self.pbs("deny", HERE)
         self.assert_refuses(JOE, HERE)
 
