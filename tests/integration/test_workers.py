@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.integration import corpus
 from tests.integration.load import Load
 from tests.integration.server import PASSWORD, USER, RunningServer, wait_until
 from tests.integration.test_twistd import reachable_directory
+from tests.integration.wire import Wire
 
 WORKERS = 2
 
@@ -240,6 +242,19 @@ class SignalTests(WorkerCase):
         wait_until(lambda: not former & set(server.workers()), "the former workers are gone")
         self.assertNotIn("Traceback", server.output())
 
+    def test_many_signals_at_once(self) -> None:
+        """Promise: a HUP while another one is carried out is carried out after it; USR1 disturbs nobody."""
+        server = self.start()
+        former = set(server.workers())
+        for _ in range(10):
+            os.kill(server.pid, signal.SIGHUP)
+            os.kill(server.pid, signal.SIGUSR1)
+            time.sleep(0.05)
+        wait_until(lambda: server.output().count("reloaded ") > 1, "one at once, and one for those that came then")
+        wait_until(lambda: not former & set(server.workers()) and len(server.workers()) == WORKERS)
+        self.assertNotIn("reload-failed", server.output())
+        self.assertTrue(server.session().command(b"QUIT").startswith(b"+OK"))
+
     def test_bad_configuration(self) -> None:
         """Promise: changes nothing, whether the supervisor notices or a worker."""
         server = self.start()
@@ -260,15 +275,17 @@ class SignalTests(WorkerCase):
         self.assertTrue(server.session().command(b"QUIT").startswith(b"+OK"))
 
     def test_other_listeners_and_workers(self) -> None:
-        """Promise: also their number may change."""
+        """Promise: also their number may change, and listeners of other kinds may come."""
         server = self.start()
         server.configuration["listen"].append({"address": "127.0.0.1", "port": 0})
+        server.configuration["lmtp"] = {"listen": ["127.0.0.1:0"]}
         server.configuration["server"]["workers"] = 1
         server.write_configuration()
         text = self.send(server, signal.SIGHUP, "reloaded ")
-        (address,) = re.findall(r"ready on (\S+)", text)
+        pop3, lmtp = (int(port) for port in re.findall(r"ready on 127\.0\.0\.1:(\d+)", text))
         wait_until(lambda: list(server.workers().values()) == [1], "there is one worker")
-        server.port = int(address.rpartition(":")[2])
+        self.assertTrue(Wire.connect(self, ("127.0.0.1", lmtp)).line().startswith(b"220 "))
+        server.port = pop3
         self.assertTrue(server.session().command(b"QUIT").startswith(b"+OK"))
 
     def test_logs(self) -> None:

@@ -93,7 +93,10 @@ class PacketTests(SynchronousTestCase):
             opened.close()
 
     def test_something_else_than_sockets(self) -> None:
-        """Promise: another order, or the end, ends the waiting."""
+        """Promise: another order, or the end, ends the waiting; one that means nothing yet does not."""
+        self.other.send(b'{"reopen": true}')
+        self.other.send(b'{"refused": ["why"]}')
+        self.assertEqual(self.packets.wait_for("refused", passing="reopen"), ({"refused": ["why"]}, []))
         self.other.send(b'{"stop": true}')
         self.assertEqual(self.packets.wait_for("lent", "refused"), (None, []))
         self.other.close()

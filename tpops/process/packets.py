@@ -129,20 +129,30 @@ class Packets(_Reading):
             with contextlib.suppress(OSError):  # the other end is gone, which the next packet tells
                 socket.send_fds(self._socket, [json.dumps(packet).encode()], [one.fileno() for one in sockets])
 
-    def wait_for(self, *kinds: str) -> tuple[Packet | None, list[socket.socket]]:
-        """Without a reactor: wait for a packet of these kinds; None when another order or the end comes instead."""
+    def wait_for(self, *kinds: str, passing: str = "") -> tuple[Packet | None, list[socket.socket]]:
+        """
+        Without a reactor: wait for a packet of these kinds; None when another one or the end comes instead.
+
+        @param passing: a kind that means nothing yet
+        """
+        while True:
+            octets, descriptors = self._wait()
+            lent = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+            for one in lent:
+                one.set_inheritable(False)
+            packet: Packet = json.loads(octets or "{}")
+            if not (passing and passing in packet):
+                return (packet if any(kind in packet for kind in kinds) else None), lent
+
+    def _wait(self) -> tuple[bytes, list[int]]:
         self._socket.setblocking(True)
         try:
             octets, descriptors, _, _ = socket.recv_fds(self._socket, MOST_OCTETS, MOST_SOCKETS)
         except ConnectionResetError:
-            return None, []
+            return b"", []
         finally:
             self._socket.setblocking(False)
-        lent = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        for one in lent:
-            one.set_inheritable(False)
-        packet: Packet = json.loads(octets or "{}")
-        return (packet if any(kind in packet for kind in kinds) else None), lent
+        return octets, descriptors
 
     def close(self) -> None:
         """Neither read nor send any more; nobody is told."""

@@ -96,7 +96,7 @@ class LentSockets(Sockets):
     def prepare(self, wanted: Sequence[Listener], owner: Identity | None) -> dict[str, socket.socket]:
         """See L{Sockets.prepare}."""
         self._channel.send({"want": [attrs.astuple(listener) for listener in wanted]})
-        packet, lent = self._channel.wait_for("lent", "refused")
+        packet, lent = self._channel.wait_for("lent", "refused", passing="reopen")
         if packet is None:
             # The supervisor is gone, or does not want this worker any more.
             raise SystemExit(0)
