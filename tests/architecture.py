@@ -9,7 +9,7 @@ constant name.
                                                                  protocol is pure
     parts   mailbox, cred, policy, events, config, db, upstream      import core, themselves, db and upstream
     server                                                       imports core and itself
-    roots   service, generation, assembly, backend, tap, process, delivery, admin, postfix,
+    roots   service, generation, assembly, sinks, backend, tap, process, delivery, admin, postfix,
             sight                                                import anything, reactor
 
 Documented exception: C{tpops.errors} imports C{twisted.cred.error}, the base of our login errors.
@@ -45,6 +45,7 @@ ROOTS = frozenset(
         "generation",
         "assembly",
         "mail_database",
+        "sinks",
         "backend",
         "tap",
         "process",

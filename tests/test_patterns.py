@@ -29,6 +29,21 @@ class PatternTests(SynchronousTestCase):
             self.assertEqual(pattern.search("joe+"), Match(3, 4, ""))
             self.assertIsNone(pattern.search("joe@example.org"))
 
+    def test_capital_letters_or_not(self) -> None:
+        """POSIX, REG_ICASE: signs, ranges and what is excluded, in both directions."""
+        for text, fits, misses in (
+            ("^joe$", ["joe", "JOE"], ["jo"]),
+            ("^JOE$", ["joe", "JOE"], ["jo"]),
+            ("^[a-c]+$", ["abC", "ABC"], ["abd"]),
+            ("^[^a]$", ["b", "B"], ["a", "A"]),
+            ("^[[:upper:]]$", ["a", "A"], ["1"]),
+            ("^Ä$", ["ä", "Ä"], ["a"]),
+        ):
+            pattern = Pattern(text, ignore_case=True)
+            for one in (*fits, *misses):
+                self.assertEqual(pattern.search(one) is not None, one in fits, f"{text} {one}")
+        self.assertIsNone(Pattern("joe").search("JOE"))
+
     @settings(deadline=None)
     @given(_ANCHORED, st.text("abc+", max_size=12))
     def test_finds_what_python_finds(self, expression: str, text: str) -> None:

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
-from tpops import assembly
+from tpops import assembly, sinks
 from tpops.backend import Backend
 from tpops.config.schema import Config
 from tpops.cred import drivers
@@ -65,6 +65,7 @@ class Generation:
     See the module.
 
     @ivar config: the configuration
+    @ivar sinks: who is told of logins outside, with the figures of each
     @param memory: what the limits remember
     @param before: the generation whose place it takes; what this process could no longer read stays as it was there
     @raise ConfigError: when something cannot be used as it is configured
@@ -78,6 +79,7 @@ class Generation:
         self._bus = EventBus((), time.time, reactor, config.pop_before_smtp.ok_wait_seconds)
         self._relay = RelayService(config, reactor) if config.pop_before_smtp.store else None
         self._logs = Logs()
+        self.sinks = sinks.made(config, reactor, self._backend.names.split)
         self._keyring: Keyring | None = None
         # Keys are often for root alone, whose rights have been given up.
         same = before if before is not None and before.config.tls == config.tls else None
@@ -116,6 +118,9 @@ class Generation:
         if self._relay is not None:
             self._relay.start()
             self._bus.add(self._relay.sink)
+        for sink in self.sinks:
+            sink.start()
+            self._bus.add(sink)
         self._offer_proofs()
         self._lmtp.start()
 
@@ -161,6 +166,7 @@ class Generation:
         if self._oauth is not None:
             self._oauth.stop()
         self._lmtp.stop()
+        await sinks.stop(self.sinks)
         if self._relay is not None:
             await self._relay.stop()
         await self._backend.stop()

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Collection, Iterator, Sequence
 
 from zope.interface import Attribute, Interface
 
-from tpops.model import Account, Caller, Elsewhere, Envelope, Event, Peer, Session
+from tpops.model import Account, Caller, Elsewhere, Envelope, Event, Notice, Peer, Session
 
 
 class ISnapshot(Interface):
@@ -276,6 +276,36 @@ class IEventSink(Interface):
         What it raises is logged and counted by the bus and never reaches a client, and no login fails of it.  It is
         not cancelled when the +OK has waited long enough, only when the server stops.
         """
+
+
+class IReceiver(Interface):
+    """
+    Somebody outside who is told of events, one way to reach him for each kind of receiver.
+
+    Calls are made where the reactor runs; nothing may block there.
+    """
+
+    def start() -> None:
+        """Get ready, with the rights that the server keeps.  @raise ConfigError: when that cannot be"""
+
+    def line(notice: Notice) -> str | None:
+        """
+        In which line a notice stands: those of the same line are sent one after the other, others beside them.
+
+        The session's identifier is right for most.  Called once for each notice, in the order of the events.
+
+        @return: None where the receiver is not told of this one
+        """
+
+    async def send(notice: Notice) -> None:
+        """
+        Tell, and come back when it is told for sure.
+
+        It is cancelled when it takes longer than C{timeout_seconds}.  Whatever it raises is a failure.
+        """
+
+    async def stop() -> None:
+        """Let go of everything.  Idempotent, never raises."""
 
 
 class ITicket(Interface):

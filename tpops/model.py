@@ -219,3 +219,53 @@ class Event:
 KINDS = frozenset(
     ("connect", "greeting-refused", "login", "login-failed", "login-refused", "remove", "logout", "disconnect", "limit")
 )
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Notice:
+    """
+    An event as others are told of it: a copy of what was so at that moment, as text that is fit for JSON.
+
+    Names may come from the client; octets of them that are no UTF-8 are written in hexadecimal digits.
+
+    @ivar kind: one of L{KINDS}
+    @ivar at: seconds since the epoch
+    @ivar session: identifier of the session
+    @ivar user: canonical name, "" where nobody is logged in
+    @ivar local_part: its part before the domain
+    @ivar domain: the other part, "" for none
+    @ivar named: the name that the client gave last, as he gave it, cut where it is long
+    @ivar master: the name with whose password he logs in as another, "" where he does not
+    @ivar peer: address of the client, IPv4 within IPv6 as IPv4; the path, or "unix", for a UNIX socket
+    @ivar port: its port, 0 for a UNIX socket
+    @ivar local_host: address at which the client arrived
+    @ivar local_port: port at which he arrived
+    @ivar server: name of this machine
+    @ivar seconds: how long the session has lasted
+    @ivar detail: a short reason in English, "" where there is none
+    """
+
+    kind: str
+    at: float
+    session: str = ""
+    user: str = ""
+    local_part: str = ""
+    domain: str = ""
+    named: str = ""
+    master: str = ""
+    peer: str = ""
+    port: int = 0
+    local_host: str = ""
+    local_port: int = 0
+    server: str = ""
+    mechanism: str = ""
+    driver: str = ""
+    folder: str = ""
+    tls: str = ""
+    seconds: float = 0.0
+    messages: int = 0
+    octets: int = 0
+    retr_count: int = 0
+    retr_octets: int = 0
+    dele_count: int = 0
+    detail: str = ""

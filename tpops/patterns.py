@@ -77,11 +77,12 @@ class Pattern:
     One expression.
 
     @ivar groups: how many pairs of parentheses it has
+    @param ignore_case: capital letters are as good as small ones (REG_ICASE)
     @raise ValueError: when it is none
     """
 
-    def __init__(self, text: str) -> None:
-        parser = _Parser(text)
+    def __init__(self, text: str, ignore_case: bool = False) -> None:
+        parser = _Parser(text, ignore_case)
         self.text = text
         self._program = parser.parse()
         self.groups = parser.groups
@@ -136,8 +137,9 @@ class Pattern:
 class _Parser:
     """Reads an expression into a program."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, ignore_case: bool = False) -> None:
         self._text = text
+        self._ignore_case = ignore_case
         self._at = 0
         self._depth = 0
         self.groups = 0
@@ -192,7 +194,10 @@ class _Parser:
                 raise ValueError(f'has "\\{sign}"; a backslash may only stand before a sign that is to be itself')
         elif sign == "{" or (sign in "*+?" and not first):
             raise ValueError(f'has a "{sign}" with nothing before it that could be repeated')
-        return [_Step(lambda one: one == sign)]
+        return [_Step(self._in_any_case(lambda one: one == sign))]
+
+    def _in_any_case(self, fits: Fits) -> Fits:
+        return (lambda one: fits(one.lower()) or fits(one.upper())) if self._ignore_case else fits
 
     def _group(self) -> _Part:
         self._depth += 1
@@ -254,9 +259,8 @@ class _Parser:
             else:
                 singles.add(low)
         self._take()
-        if negated:
-            return lambda one: one not in singles and not any(fits(one) for fits in fitting)
-        return lambda one: one in singles or any(fits(one) for fits in fitting)
+        inside = self._in_any_case(lambda one: one in singles or any(fits(one) for fits in fitting))
+        return (lambda one: not inside(one)) if negated else inside
 
     def _bracket_sign(self) -> str:
         sign = self._take()

@@ -75,6 +75,21 @@ def listen_address(value: str, info: ValidationInfo) -> str:
         raise ValueError('must be an IP address such as "127.0.0.1", "::" or "0.0.0.0", or "unix:/path"') from None
 
 
+def ip_address(value: str) -> str:
+    """An IP address."""
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError(f"must have an IP address, not {value}") from None
+
+
+def host(value: str) -> str:
+    """A host's name or address."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", value):
+        raise ValueError('must be a host such as "smtp.example.org" or "192.0.2.1"')
+    return value
+
+
 def is_local(address: str) -> bool:
     """Whether only programs on this machine get to a listener."""
     return address.startswith("unix:") or ipaddress.ip_address(address).is_loopback
@@ -287,6 +302,17 @@ def folders_named(location: str) -> tuple[bool, bool]:
     """Whether some of the places of a mail location have $(folder), and whether all have."""
     found = ["folder" in _VARIABLE.findall(one) for one in _BETWEEN_LOCATIONS.split(location)]
     return any(found), all(found)
+
+
+def user_rule(value: str) -> str:
+    """ "allow" or "deny", and an extended regular expression."""
+    verb, _, expression = value.partition(" ")
+    if verb not in ("allow", "deny") or not expression.strip():
+        raise ValueError(
+            f'must consist of "allow ..." and "deny ..." with an extended regular expression, not {value!r}'
+        )
+    _expression(expression.strip())
+    return value
 
 
 def _expression(value: str) -> Pattern:

@@ -231,6 +231,8 @@ def _warnings(config: Config, uid: int) -> Iterator[str]:
     for source in config.accounts:
         yield from source.warnings()
     yield from config.pop_before_smtp.warnings()
+    for sink in config.sink:
+        yield from sink.warnings()
     yield from config.proxy.warnings()
     if config.protocol.plaintext in ("tls", "networks"):
         for one in config.listen:

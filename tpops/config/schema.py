@@ -31,6 +31,7 @@ from tpops.config.pbs import PopBeforeSMTP, PopBeforeSMTPMySQL
 from tpops.config.proxy import Proxy
 from tpops.config.section import Network, PathText, Section, key
 from tpops.config.server import STATE_DIRECTORY, Server
+from tpops.config.sinks.union import AnySink
 
 
 class TLS(Section):
@@ -268,6 +269,7 @@ class Config(Section):
     delivery: Delivery = Delivery()
     pop_before_smtp: PopBeforeSMTP = PopBeforeSMTP()
     pop_before_smtp_mysql: PopBeforeSMTPMySQL = PopBeforeSMTPMySQL()
+    sink: Annotated[tuple[AnySink, ...], Field(strict=False)] = ()
     proxy: Proxy = Field(default_factory=Proxy, validate_default=True)
     log: Log = Log()
 
@@ -291,6 +293,12 @@ class Config(Section):
     @classmethod
     def _sources_differ(cls, value: tuple[AnyAccounts, ...]) -> tuple[AnyAccounts, ...]:
         _no_duplicates([source.name for source in value], "names a source twice:")
+        return value
+
+    @field_validator("sink")
+    @classmethod
+    def _sinks_differ(cls, value: tuple[AnySink, ...]) -> tuple[AnySink, ...]:
+        _no_duplicates([sink.name for sink in value], "names a sink twice:")
         return value
 
     @field_validator("delivery")

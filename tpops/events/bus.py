@@ -13,7 +13,9 @@ minute and sink.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -21,6 +23,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from tpops.events.deliveries import NotTold
 from tpops.interfaces import IEvents, IEventSink
 from tpops.model import KINDS, Event, Session
 
@@ -35,11 +38,11 @@ MOST_PENDING = 10_000
 OK_WAIT_SECONDS = 2.0
 
 
-class _TooManyPending(Exception):
+class _TooManyPending(NotTold):
     """The sink has too many unfinished events."""
 
 
-class _TookTooLong(Exception):
+class _TookTooLong(NotTold):
     """The +OK of a login did not wait any longer for the sink."""
 
 
@@ -62,7 +65,8 @@ class EventBus:
     """
     Tells sinks what happens.
 
-    @ivar failures: how often each sink failed, by the name of its class ("JSONLog", a second one "JSONLog-2")
+    @ivar failures: how often each sink failed, by its C{name}, else by that of its class ("JSONLog", a second one
+        "JSONLog-2")
     """
 
     _log = Logger()
@@ -100,7 +104,7 @@ class EventBus:
         unknown = sorted(sink.wants - KINDS)
         if unknown:
             raise ValueError(f"{type(sink).__name__} wants unknown events: {', '.join(unknown)}")
-        outlet = _Outlet(sink, _free_name(type(sink).__name__, self.failures))
+        outlet = _Outlet(sink, _free_name(getattr(sink, "name", "") or type(sink).__name__, self.failures))
         self.failures[outlet.name] = 0
         self._outlets.append(outlet)
         for kind in sink.wants:
@@ -196,13 +200,14 @@ class EventBus:
         if outlet.logged_at is not None and 0 <= now - outlet.logged_at < QUIET_SECONDS:
             return
         outlet.logged_at = now
-        self._log.failure(
-            "sink-failed: {sink} at {kind}, {failures} failures since the start",
-            event="sink-failed",
-            sink=outlet.name,
-            kind=kind,
-            failures=self.failures[outlet.name],
-        )
+        facts: dict[str, Any] = {"sink": outlet.name, "kind": kind, "failures": self.failures[outlet.name]}
+        problem = sys.exc_info()[1]
+        if isinstance(problem, NotTold):
+            text = "sink-failed: {sink} at {kind}: {why} ({failures} failures since the start)"
+            self._log.error(text, event="sink-failed", why=str(problem), **facts)
+        else:
+            text = "sink-failed: {sink} at {kind}, {failures} failures since the start"
+            self._log.failure(text, event="sink-failed", **facts)
 
 
 def _free_name(wish: str, taken: Iterable[str]) -> str:

@@ -1,0 +1,1 @@
+"""The kinds of [[sink]], one model for each driver."""
