@@ -227,7 +227,7 @@ class SignalTests(WorkerCase):
         former = set(server.workers())
         wire = server.session()
         with Load(server.port, list(users)) as load:
-            for number in range(int(os.environ.get("TPOPS_TEST_RELOADS", "5"))):
+            for number in range(int(os.environ.get("TPOPS_TEST_RELOADS", "3"))):
                 server.configuration["protocol"] = {"greeting": f"number {number}"}
                 server.write_configuration()
                 self.send(server, signal.SIGHUP, "reloaded ")
