@@ -28,6 +28,7 @@ class Request:
     path: str
     headers: dict[str, str]
     form: dict[str, str]
+    body: bytes = b""
 
 
 class _Server(ThreadingHTTPServer):
@@ -105,10 +106,9 @@ class WebServer:
 
             def do_GET(self) -> None:
                 length = int(self.headers.get("Content-Length", 0))
-                form = parse_qs(self.rfile.read(length).decode())
-                outer.requests.append(
-                    Request(self.command, self.path, dict(self.headers), {name: one[0] for name, one in form.items()})
-                )
+                body = self.rfile.read(length)
+                form = {name: one[0] for name, one in parse_qs(body.decode()).items()}
+                outer.requests.append(Request(self.command, self.path, dict(self.headers), form, body))
                 if outer.answer is None:
                     outer._released.wait()
                     self.close_connection = True

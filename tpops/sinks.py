@@ -9,6 +9,8 @@ Errors: ConfigError when something cannot be used as it is configured.
 from __future__ import annotations
 
 import secrets
+import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,8 +19,12 @@ from twisted.internet.defer import Deferred, gatherResults
 from tpops.config.schema import Config
 from tpops.config.sinks.base import SinkSection
 from tpops.config.sinks.network import Drac, UDPNotice, Whoson, host_and_port
+from tpops.config.sinks.programs import SQL_VARIABLES, ProgramSink, SQLSink, WebhookSink
+from tpops.cred import drivers
 from tpops.cred.password_file import read_secret
-from tpops.events import drac, udp_notify, whoson
+from tpops.db import sql_template
+from tpops.db.mysql_servers import access_of
+from tpops.events import drac, program, udp_notify, webhook, whoson
 from tpops.events.sink import Sink
 from tpops.interfaces import IReceiver
 
@@ -58,7 +64,34 @@ def _receiver(section: SinkSection, reactor: Any) -> IReceiver:
                 section.multicast_ttl,
                 lambda: secrets.token_hex(_CHALLENGE_OCTETS).encode("ascii"),
             )
+        case SQLSink():
+            return _sql(section, reactor)
+        case ProgramSink():
+            return program.Program(reactor, section.command)
+        case WebhookSink():
+            return webhook.Webhook(
+                reactor,
+                section.address,
+                section.ca_file,
+                section.timeout_seconds,
+                _secret(section, "secret"),
+                lambda: str(uuid.uuid4()),
+                time.time,
+            )
     raise AssertionError(section)
+
+
+def _sql(section: SQLSink, reactor: Any) -> IReceiver:
+    what = f"sink {section.name}"
+    keys: dict[str, Any] = section.connection()
+    path = str(keys.pop("password_file"))
+    connections = keys.pop("connections")
+    if path:
+        keys["password"] = read_secret(path, f"{what}: password_file")
+    make = drivers.load("tpops.events.sql_log", "SQLLog", "mysql", what)
+    query = sql_template.parse(section.statement, SQL_VARIABLES)
+    receiver: IReceiver = make(reactor, access_of(**keys), query, connections)
+    return receiver
 
 
 def _whoson_server(text: str) -> whoson.Server:

@@ -67,3 +67,32 @@ class SinkTests(LoadCase):
         """Promise: what means nothing is told."""
         loaded = self.load('[[sink]]\ndriver = "drac"\nbefore_ok = true\n')
         self.assertEqual(loaded.warnings, ())
+
+    def test_mistakes_in_programs_statements_and_addresses(self) -> None:
+        """Promise: templates are read when the file is."""
+        for text, said in (
+            ('driver = "program"', "sink[1].command is missing"),
+            ('driver = "program"\ncommand = ["on-login"]', "must be a list that begins with the absolute path"),
+            (
+                'driver = "program"\ncommand = ["/bin/a", "$(usr)"]',
+                "has the unknown variable $(usr); there are $(event)",
+            ),
+            ('driver = "program"\ncommand = ["/bin/a", "$(user"]', "has the unknown variable $(user)"),
+            ('driver = "program"\ncommand = ["/bin/$(user)"]', "nothing stands for anything else"),
+            ('driver = "sql"', "sink[1].statement is missing"),
+            ('driver = "sql"\nstatement = "SELECT $(user)"', "must be INSERT, REPLACE"),
+            ('driver = "sql"\nstatement = "INSERT INTO a VALUES ($(usr))"', "has the unknown variable $(usr)"),
+            ('driver = "sql"\nstatement = "DO 1; DO 2"', "has more than one statement"),
+            ('driver = "webhook"', "sink[1].address is missing"),
+            ('driver = "webhook"\naddress = ""', "sink[1].address must not be empty"),
+            ('driver = "webhook"\naddress = "http://example.org/"', "must begin with https://"),
+            (
+                'driver = "webhook"\naddress = "https://a/"\nsecret = "x"\nsecret_file = "y"',
+                "both secret and secret_file",
+            ),
+        ):
+            (problem,) = self.problems(f"[[sink]]\n{text}\n")
+            self.assertIn(said, problem, text)
+        loaded = self.load('[[sink]]\ndriver = "sql"\nstatement = "DO 1"\n[[sink]]\ndriver="program"\ncommand=["/a"]\n')
+        sql, program = loaded.config.sink
+        self.assertEqual((sql.timeout_seconds, program.at_once), (10.0, 4))

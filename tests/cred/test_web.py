@@ -10,9 +10,9 @@ from twisted.trial.unittest import TestCase
 
 from tests.pki import write_pem
 from tests.web_server import WebServer
-from tpops.cred import web
 from tpops.cred.web import MOST_OCTETS, Web, credentials
 from tpops.errors import ConfigError, LookupUnavailable
+from tpops.web import trust
 
 
 class WebTests(TestCase):
@@ -120,7 +120,7 @@ class TrustTests(TestCase):
     """The file with the authorities."""
 
     def problem(self, path: Path) -> str:
-        return str(self.assertRaises(ConfigError, web.trust, str(path)))
+        return str(self.assertRaises(ConfigError, trust, str(path)))
 
     def test_files_that_cannot_be_used(self) -> None:
         """Promise: missing, empty and broken files are told when the server starts."""
@@ -137,4 +137,4 @@ class TrustTests(TestCase):
         first = write_pem(path, "a.example")
         second = write_pem(path, "b.example")
         path.write_bytes(b"words\n" + first + b"more\n" + second)
-        self.assertIsNotNone(web.trust(str(path)))
+        self.assertIsNotNone(trust(str(path)))

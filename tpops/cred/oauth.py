@@ -24,9 +24,10 @@ from tpops.cred.names import LoginNames
 from tpops.cred.password_file import read_secret
 from tpops.cred.signed_tokens import SignedTokens
 from tpops.cred.token_keys import Keys, KeysAtAddress, KeysInFile, parse_octets
-from tpops.cred.web import Web, credentials, trust
+from tpops.cred.web import Web, credentials
 from tpops.errors import BadCredentials, ConfigError, LookupUnavailable
 from tpops.protocol.oauth import TokenAnswer, TokenQuestion
+from tpops.web import trust
 
 
 @attrs.frozen(kw_only=True)

@@ -1,24 +1,19 @@
 """
-The operator's SQL: from a template with variables to a statement with bound values.
+The operator's queries for accounts: what L{tpops.db.sql_template} reads, with the variables that there are for them.
 
-Purpose: TPOPS writes %s %u %d (whole name, local part, domain), tpop3d $(user) $(local_part) $(domain) $(serverhost)
-(the address at which the client came in); both may be used, in one query too.  A variable is a value of its own: it
-becomes a placeholder, and what a client sent never becomes part of the statement's text.  Quotes around a variable,
-as both programs needed them ('%s', "$(user)"), are dropped.  "%%" is a percent sign, "$$" a dollar.
-Limits: one SELECT.  Comments are dropped.  A variable next to other text within quotes, in a name or beside another
-word is refused, with what to write instead: in '%u@example.org' the quotes could not be dropped.
+Limits: one SELECT, with at least one variable.
 Errors: ValueError, for the operator.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 
-import attrs
+from tpops.db import sql_template
+from tpops.db.sql_template import Query
 
-#: What each variable stands for.
-_VARIABLES = {
+#: TPOPS' variables, and tpop3d's; "serverhost" is the address at which the client came in.
+VARIABLES = {
     "%s": "user",
     "%u": "local_part",
     "%d": "domain",
@@ -28,46 +23,6 @@ _VARIABLES = {
     "$(serverhost)": "serverhost",
 }
 
-_KNOWN = ", ".join(_VARIABLES)
-
-#: One piece of SQL, as a server reads it with backslashes that escape and double quotes for strings.
-_PIECE = re.compile(
-    r"""
-      (?P<string> '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" )
-    | (?P<name> `(?:[^`]|``)*` )
-    | (?P<comment> /\*.*?\*/ | --(?=[\s]|\Z)[^\n]* | \#[^\n]* )
-    | (?P<variable> %[A-Za-z] | \$\([^()]*\) )
-    | (?P<escape> %% | \$\$ )
-    | (?P<percent> % )
-    | (?P<unclosed> ['"`] | /\* )
-    | (?P<end> ; )
-    | (?P<other> [^'"`%$;/\#-]+ | . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-
-_INSIDE = re.compile(r"%%|\$\$|%[A-Za-z]|\$\([^()]*\)|%|[^%$]+|.", re.DOTALL)
-
-#: What a variable cannot stand beside.
-_WORD = re.compile(r"[A-Za-z0-9_$@.`'\"]")
-
-
-@attrs.frozen
-class Query:
-    """
-    A statement.
-
-    @ivar sql: with "%s" for each value and "%%" for a percent sign
-    @ivar variables: what the values are, in order
-    """
-
-    sql: str
-    variables: tuple[str, ...]
-
-    def values(self, given: Mapping[str, str]) -> list[str]:
-        """The values in order."""
-        return [given[name] for name in self.variables]
-
 
 def parse(template: str) -> Query:
     """
@@ -75,104 +30,10 @@ def parse(template: str) -> Query:
 
     @raise ValueError: when it cannot be used
     """
-    parts: list[str] = []
-    variables: list[str] = []
-    ended = False
-    for piece in _PIECE.finditer(template):
-        text = piece[0]
-        kind = str(piece.lastgroup)
-        if ended and kind != "comment" and text.strip():
-            raise ValueError('has more than one statement; nothing may follow the ";"')
-        if kind == "end":
-            ended = True
-        elif kind == "comment":
-            _refuse_comment(text)
-            parts.append(" ")
-        elif kind == "variable" or (kind == "string" and text[1:-1] in _VARIABLES):
-            variable = text if kind == "variable" else text[1:-1]
-            variables.append(_meaning(variable))
-            _refuse_neighbours(template, piece.start(), piece.end(), variable)
-            parts.append("%s")
-        else:
-            parts.append(_plain(kind, text))
-    sql = "".join(parts).strip()
-    if not re.match(r"\(*\s*(?:SELECT|WITH)\b", sql, re.IGNORECASE):
+    query = sql_template.parse(template, VARIABLES)
+    if not re.match(r"\(*\s*(?:SELECT|WITH)\b", query.sql, re.IGNORECASE):
         raise ValueError("must be a SELECT")
-    if not variables:
-        raise ValueError(f"has no variable, so everybody would get the same account; there are {_KNOWN}")
-    return Query(sql, tuple(variables))
-
-
-def _meaning(variable: str) -> str:
-    try:
-        return _VARIABLES[variable]
-    except KeyError:
-        hint = "; a percent sign is written %%" if variable.startswith("%") else ""
-        raise ValueError(f"has the unknown variable {variable}; there are {_KNOWN}{hint}") from None
-
-
-def _refuse_comment(text: str) -> None:
-    if text.startswith(("/*!", "/*M!")):
-        raise ValueError("has a comment that servers execute (/*! ... */); write it without the comment")
-
-
-def _refuse_neighbours(template: str, start: int, end: int, variable: str) -> None:
-    """A variable is a value of its own, so no word may touch it."""
-    before, after = template[start - 1 : start], template[end : end + 1]
-    if _WORD.match(before) or _WORD.match(after):
-        raise ValueError(
-            f"has {variable} as a part of a longer word; join values with CONCAT, such as "
-            f"CONCAT({variable}, '@example.org')"
-        )
-
-
-def _plain(kind: str, text: str) -> str:
-    """A piece without a variable that may become one, as it goes into the statement."""
-    if kind == "string":
-        return _string(text)
-    if kind == "escape":
-        return "%%" if text == "%%" else "$"
-    if kind == "percent":
-        raise ValueError("has a single percent sign; write %%")
-    if kind == "unclosed":
-        raise ValueError(f"has no end of what {text} begins")
-    if kind == "name" and any(one in text for one in _VARIABLES):
-        raise ValueError(f"has a variable in the name {text}; a variable stands for a value only")
-    return text.replace("%", "%%")
-
-
-def _string(text: str) -> str:
-    """A quoted string."""
-    quote, inner = text[0], text[1:-1]
-    pieces = _INSIDE.findall(inner)
-    if any(piece in _VARIABLES for piece in pieces):
-        raise ValueError(f"has a variable within the string {text}; write {_concat(quote, pieces)}")
-    made = []
-    for piece in pieces:
-        if piece.startswith("$(") or (piece[0] == "%" and piece != "%%"):
-            _refuse_inside(piece, text)
-        made.append("$" if piece == "$$" else piece)
-    return quote + "".join(made) + quote
-
-
-def _refuse_inside(piece: str, text: str) -> None:
-    what = f"the unknown variable {piece}" if len(piece) > 1 else "a single percent sign"
-    sign = piece[0] * 2
-    raise ValueError(f"has {what} in the string {text}; the sign itself is written {sign}; variables are {_KNOWN}")
-
-
-def _concat(quote: str, pieces: Sequence[str]) -> str:
-    """The same string as an expression in which variables stand alone."""
-    arguments: list[str] = []
-    text = ""
-    for piece in pieces:
-        if piece not in _VARIABLES:
-            text += piece
-            continue
-        if text:
-            arguments.append(f"{quote}{text}{quote}")
-        arguments.append(piece)
-        text = ""
-    if text:
-        arguments.append(f"{quote}{text}{quote}")
-    return f"CONCAT({', '.join(arguments)})"
+    if not query.variables:
+        known = sql_template.listed(VARIABLES)
+        raise ValueError(f"has no variable, so everybody would get the same account; there are {known}")
+    return query

@@ -4,8 +4,9 @@ WHOSON: who is logged in from which address, for mail servers that ask whosond.
 Purpose: C{LOGIN address user} at a login, C{LOGOUT address} when the last session from that address ends.  One request
 is a line and an empty line, over TCP, UDP or a UNIX socket; the first octet of the answer says whether it counts.  Of
 several servers the first that takes it is enough.
-Limits: clients without an IP address are left out, and so are master users who log in as others.  Which session is the last one, each process of the server knows of
-its own sessions only.  What is not printable in a name is written C{\xNN}.
+Limits: clients without an IP address are left out, and so are master users who log in as others.  Which session is the
+last one, each process of the server knows of its own sessions only.  What is not printable in a name is written
+C{\xNN}.
 Errors: NotTold, with what each server said.
 """
 

@@ -11,5 +11,6 @@ from typing import Annotated
 from pydantic import Field
 
 from tpops.config.sinks.network import Drac, UDPNotice, Whoson
+from tpops.config.sinks.programs import ProgramSink, SQLSink, WebhookSink
 
-AnySink = Annotated[Whoson | Drac | UDPNotice, Field(discriminator="driver")]
+AnySink = Annotated[Whoson | Drac | UDPNotice | SQLSink | ProgramSink | WebhookSink, Field(discriminator="driver")]
