@@ -95,7 +95,8 @@ class Generation:
             factory.tls = self.config.tls_mode(one)
             if one.proxy_protocol:
                 factory.balancers = [ipaddress.ip_network(network) for network in one.proxy_networks]
-            yield Listener(one.address, one.port, one.backlog, int(one.mode, 8)), factory
+            place = Listener(one.address, one.port, one.backlog, int(one.mode, 8), systemd_name=one.systemd_name)
+            yield place, factory
         yield from self._lmtp.listeners()
         if self._relay is not None:
             yield from self._relay.listeners()

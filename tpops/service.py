@@ -31,6 +31,7 @@ from tpops.errors import ConfigError
 from tpops.generation import Generation
 from tpops.policy.memory import AnyMemory, Memory
 from tpops.process import privileges
+from tpops.process.notify import Notify
 from tpops.process.output import Output
 from tpops.process.signals import Orders, Signals
 from tpops.process.sockets import Sockets
@@ -70,12 +71,14 @@ class POP3Service(Service):
         output: Output | None = None,
         memory: AnyMemory | None = None,
         sockets: Sockets | None = None,
+        notify: Notify | None = None,
     ) -> None:
         """
         @param path: where the configuration is read again from, "" for nowhere
         @param output: where the log of the process goes, None where that is not our affair
         @param memory: what the limits remember
         @param sockets: listening sockets that are open already
+        @param notify: whom to tell how things are
         """
         self.config = config
         self.ports: dict[socket, AnyPort] = {}
@@ -84,6 +87,7 @@ class POP3Service(Service):
         self._output = output
         self._memory = memory or Memory()
         self._sockets = sockets or Sockets()
+        self._notify = notify or Notify(reactor)
         self._identity = privileges.identity(config.server.user, config.server.group)
         self._gave_up_rights = False
         self._generation = Generation(config, reactor, self._memory)
@@ -129,9 +133,14 @@ class POP3Service(Service):
         orders = Orders(hurry=self.hurry, reload=self.reload, reopen=self.reopen_logs, upgrade=self.upgrade)
         Signals(self._reactor, orders)
         self.tell_ready(self.ports.values())
+        self._reactor.callWhenRunning(self._notify_ready)
+
+    def _notify_ready(self, problems: Iterable[str] = ()) -> None:
+        self._notify.ready([where(port.getHost()) for port in self.ports.values()], problems)
 
     def stopService(self) -> Deferred[Any]:
         """Stop without removing anything that no QUIT asked for."""
+        self._notify.stopping()
         super().stopService()
         return self._listen_no_more().addCallback(lambda _: Deferred.fromCoroutine(self._end()))
 
@@ -172,6 +181,7 @@ class POP3Service(Service):
         self.reopen_logs()
         if not self.running:
             return
+        self._notify.reloading()
         try:
             loaded = load(self._path)
             former = self._replace(loaded.config)
@@ -179,13 +189,16 @@ class POP3Service(Service):
             for line in problem.problems:
                 _log.error("reload-failed: {problem}", event="reload-failed", problem=line)
             _log.error("reload-failed: the configuration stays as it was", event="reload-failed")
+            self._notify_ready(problem.problems)
             return
         except Exception:
             _log.failure("reload-failed: internal error; the configuration stays as it was", event="reload-failed")
+            self._notify_ready(["internal error"])
             return
         for warning in loaded.warnings:
             _log.warn("{warning}", event="config-warning", warning=warning)
         _log.info("reloaded {path}", event="reloaded", path=self._path)
+        self._notify_ready()
         run(self._retire(former)).addErrback(_failed)
 
     def _replace(self, config: Config) -> Generation:

@@ -16,8 +16,9 @@ from twisted.python import usage
 
 from tpops.config.load import Loaded, default_path, load
 from tpops.errors import ConfigError
-from tpops.process import upgrade
+from tpops.process import activation, notify, upgrade
 from tpops.process.output import Output
+from tpops.process.sockets import Sockets
 from tpops.process.supervisor import Supervisor
 from tpops.service import POP3Service
 
@@ -70,7 +71,10 @@ def makeService(options: Options) -> IService:
     try:
         if loaded.config.server.processes > 1 or upgrade.waits():
             return Supervisor(loaded, reactor, options.output)
-        return POP3Service(loaded.config, reactor, path=loaded.path, output=options.output)
+        sockets, systemd = Sockets(activation.take()), notify.take(reactor)
+        return POP3Service(
+            loaded.config, reactor, path=loaded.path, output=options.output, sockets=sockets, notify=systemd
+        )
     except ConfigError as problem:
         for line in problem.problems:
             sys.stderr.write(f"{line}\n")

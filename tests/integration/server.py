@@ -172,13 +172,17 @@ class RunningServer:
         self.configuration_file.write_text(toml(self.configuration))
 
     def launch(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        """Start C{twistd} and do not wait; without arguments it is C{twistd -n tpops}."""
+        """
+        Start C{twistd} and do not wait; without arguments it is C{twistd -n tpops}.
+
+        Option C{before}: a command in front of it, which becomes it.
+        """
         self.write_configuration()
         command = arguments or ("-n", "--pidfile=", "tpops", "--config", str(self.configuration_file))
         with open(self._output, "wb") as output:
             self.process = subprocess.Popen(
                 # SIGINT may be ignored where tests run in the background.
-                ["env", "--default-signal=INT", program("twistd"), *command],
+                [*options.pop("before", ()), "env", "--default-signal=INT", program("twistd"), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -45,6 +45,14 @@ class Listen(Section):
         key("Permissions of a UNIX socket, in octal; it belongs to `user` and `group`. Not for TCP."),
     ] = "0660"
     backlog: Annotated[int, key("Connections that the kernel queues until they are accepted.", ge=1, le=65535)] = 1024
+    systemd_name: Annotated[
+        str,
+        key(
+            "Name of a socket that systemd has opened (`FileDescriptorName=`) and that is served here, whatever its "
+            "address; without a name, one with the same address and port is. Started otherwise, tpops opens its own.",
+            example='"tpops.socket"',
+        ),
+    ] = ""
     proxy_protocol: Annotated[
         bool,
         key(

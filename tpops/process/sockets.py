@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from tpops.errors import ConfigError
 from tpops.process.privileges import Identity
-from tpops.server.listeners import Listener, bind
+from tpops.server.listeners import Listener, bind, place_of
 
 _log = Logger()
 
@@ -29,11 +29,13 @@ class Sockets:
     See the module.
 
     @ivar opened: the sockets by their places
-    @param opened: those that are open already
+    @ivar given: those that whoever started the process has opened (L{tpops.process.activation}), and their names; they
+        are never closed: he goes on listening there
     """
 
-    def __init__(self, opened: Mapping[str, socket.socket] | None = None) -> None:
-        self.opened: dict[str, socket.socket] = dict(opened or {})
+    def __init__(self, given: Mapping[socket.socket, str] | None = None) -> None:
+        self.opened: dict[str, socket.socket] = {}
+        self.given: dict[socket.socket, str] = dict(given or {})
 
     def prepare(self, wanted: Sequence[Listener], owner: Identity | None) -> dict[str, socket.socket]:
         """
@@ -45,9 +47,11 @@ class Sockets:
         @raise ConfigError: when a place cannot be had; then nothing has changed
         """
         prepared: dict[str, socket.socket] = {}
+        matched = match(self.given, wanted)
         for place, listener in zip(places(wanted), wanted, strict=True):
             try:
-                prepared[place] = self._open(self._found(place, listener, prepared.values()), listener, owner)
+                found = matched.get(place) or self._found(place, listener, prepared.values())
+                prepared[place] = self._open(found, listener, owner)
             except ConfigError:
                 self.discard(prepared)
                 raise
@@ -79,7 +83,7 @@ class Sockets:
         try:
             opened.listen(listener.backlog)
             path = listener.path
-            if path is not None:
+            if path is not None and opened not in self.given:
                 _give(path, listener, owner if os.geteuid() == 0 else None)
         except OSError as problem:
             if found is None:
@@ -90,6 +94,8 @@ class Sockets:
 
     def close(self, opened: socket.socket) -> None:
         """Close it; a path in the file system goes, too, where this process may remove it."""
+        if opened in self.given:
+            return
         path = opened.getsockname() if opened.family == socket.AF_UNIX else ""
         opened.close()
         if not path:
@@ -128,6 +134,49 @@ def places(wanted: Sequence[Listener]) -> list[str]:
             name = f"{listener} ({turn})"
         names.append(name)
     return names
+
+
+def match(given: Mapping[socket.socket, str], wanted: Sequence[Listener]) -> dict[str, socket.socket]:
+    """
+    Which place gets which of the sockets that whoever started the process has opened.
+
+    By its name, where the listener has one (C{systemd_name}), else by its address.
+
+    @raise ConfigError: when somebody listens at a place that nobody wants, or a name is not there
+    """
+    matched: dict[str, socket.socket] = {}
+    if not given:
+        return matched
+    problems = []
+    for place, listener in zip(places(wanted), wanted, strict=True):
+        left = [one for one in given if one not in matched.values()]
+        there = [one for one in left if _place_of(one) == (listener.path or listener.address, _port(listener))]
+        name = listener.systemd_name
+        if name:
+            named = [one for one in left if given[one] == name and _is_unix(one) == (listener.path is not None)]
+            there = [one for one in there if one in named] or named
+            if not there:
+                known = ", ".join(sorted({one for one in given.values() if one})) or "none"
+                problems.append(f"listen.systemd_name: systemd passes no socket {name!r} for {listener}, but: {known}")
+        if there:
+            matched[place] = there[0]
+    for one, name in given.items():
+        if one not in matched.values() and not problems:
+            problems.append(
+                f"systemd passes the socket {place_of(one)}{name and f' ({name})'}, and no listener has this address: "
+                "correct [[listen]] or the .socket unit, or name the socket there with systemd_name"
+            )
+    if problems:
+        raise ConfigError(problems)
+    return matched
+
+
+def _port(listener: Listener) -> int:
+    return listener.port if listener.path is None else 0
+
+
+def _is_unix(opened: socket.socket) -> bool:
+    return opened.family == socket.AF_UNIX
 
 
 def _place_of(opened: socket.socket) -> tuple[str, int]:

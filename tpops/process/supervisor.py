@@ -34,8 +34,8 @@ from tpops.config.load import Loaded, load
 from tpops.errors import ConfigError
 from tpops.policy import shared
 from tpops.policy.shared import Table
+from tpops.process import activation, notify, privileges, upgrade
 from tpops.process import child as workers
-from tpops.process import privileges, upgrade
 from tpops.process.child import Child
 from tpops.process.crew import LONGEST_PAUSE_SECONDS, Crew, how_it_ended, refuse
 from tpops.process.output import Output
@@ -63,7 +63,6 @@ class Supervisor(Service):
     def __init__(self, loaded: Loaded, reactor: Any, output: Output | None = None) -> None:
         self._reactor = reactor
         self._output = output
-        self._sockets = Sockets()
         self._rows: set[int] = set()
         self._crew = Crew(loaded)
         self._next: Crew | None = None
@@ -73,6 +72,8 @@ class Supervisor(Service):
         self._stopped: Deferred[None] | None = None
         self._trying = False
         state = upgrade.handed_over()
+        self._sockets = Sockets(activation.take() if state is None else None)
+        self._notify = notify.take(reactor, kept=None if state is None else state.get("notify"))
         self._memory = Table(shared.make() if state is None else state["memory"])
         self._secret = secrets.token_hex(32) if state is None else state["secret"]
         self._adopted = state is not None
@@ -112,9 +113,11 @@ class Supervisor(Service):
             self._reactor.callWhenRunning(self.reload)
         else:
             self._tell_ready(self._crew, {})
+            self._reactor.callWhenRunning(self._notify_ready)
 
     def stopService(self) -> Deferred[None]:
         """Stop the workers, and wait for the last one."""
+        self._notify.stopping()
         super().stopService()
         self._sockets.keep({})
         for child in self._everybody():
@@ -152,10 +155,11 @@ class Supervisor(Service):
         if self._next is not None:
             self._again = True
             return
+        self._notify.reloading()
         try:
             crew = Crew(load(self._crew.loaded.path))
         except ConfigError as problem:
-            refuse(list(problem.problems))
+            self._refuse(list(problem.problems))
             return
         self._next = crew
         try:
@@ -240,6 +244,7 @@ class Supervisor(Service):
             _log.warn("{warning}", event="config-warning", warning=warning)
         self._tell_ready(crew, former.sockets)
         _log.info("reloaded {path}", event="reloaded", path=crew.loaded.path)
+        self._notify_ready()
         self._once_more()
 
     def _give_up(self, problems: list[str]) -> None:
@@ -250,7 +255,7 @@ class Supervisor(Service):
             self._leaving.add(child)
             child.kill()
         self._sockets.discard(crew.sockets)
-        refuse(problems)
+        self._refuse(problems)
         self._once_more()
 
     def _once_more(self) -> None:
@@ -258,6 +263,13 @@ class Supervisor(Service):
         again, self._again = self._again, False
         if again:
             self._reactor.callLater(0, self.reload)
+
+    def _refuse(self, problems: list[str]) -> None:
+        refuse(problems)
+        self._notify_ready(problems)
+
+    def _notify_ready(self, problems: list[str] | None = None) -> None:
+        self._notify.ready(map(place_of, self._crew.sockets.values()), problems or ())
 
     def _tell_ready(self, crew: Crew, before: dict[str, socket]) -> None:
         for opened in crew.sockets.values():
@@ -290,10 +302,13 @@ class Supervisor(Service):
         everybody, crew = self._everybody(), self._crew
         _log.info("upgrading: this program hands over to the one that is installed now", event="upgrading")
         sockets = {place: opened.fileno() for place, opened in crew.sockets.items()}
+        given = {opened.fileno(): name for opened, name in self._sockets.given.items()}
         state = {
             "sockets": sockets,
             "memory": self._memory.descriptor,
             "secret": self._secret,
+            "notify": self._notify.state(),
+            "given": given,
             "text": crew.loaded.text,
             "crew": [child.state() for child in crew.children.values()],
             "leaving": [child.state() for child in self._leaving],
@@ -315,6 +330,8 @@ class Supervisor(Service):
             self._crew.sockets[place] = opened = socket(fileno=descriptor)
             opened.set_inheritable(False)
         self._sockets.keep(self._crew.sockets)
+        served = {opened.fileno(): opened for opened in self._sockets.opened.values()}
+        self._sockets.given = {served[int(number)]: name for number, name in state.get("given", {}).items()}
         with contextlib.suppress(ConfigError):  # what is in the file now will do, then
             self._crew.loaded = load(self._crew.loaded.path, text=state["text"])
         lend = partial(self._lend, self._crew)

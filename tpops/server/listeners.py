@@ -38,6 +38,7 @@ class Listener:
     @ivar mode: permissions of a UNIX socket
     @ivar uid: to whom a UNIX socket belongs, -1 for the server's user
     @ivar gid: likewise its group
+    @ivar systemd_name: of the socket that systemd has opened for it, "" when only the address counts
     """
 
     address: str
@@ -46,6 +47,7 @@ class Listener:
     mode: int = 0o660
     uid: int = -1
     gid: int = -1
+    systemd_name: str = ""
 
     @property
     def path(self) -> str | None:
