@@ -80,6 +80,7 @@ class Generation:
         self._relay = RelayService(config, reactor) if config.pop_before_smtp.store else None
         self._logs = Logs()
         self.sinks = sinks.made(config, reactor, self._backend.names.split)
+        self._last_login = sinks.last_login(config, reactor)
         self._keyring: Keyring | None = None
         # Keys are often for root alone, whose rights have been given up.
         same = before if before is not None and before.config.tls == config.tls else None
@@ -122,6 +123,8 @@ class Generation:
         for sink in self.sinks:
             sink.start()
             self._bus.add(sink)
+        if self._last_login is not None:
+            self._bus.add(self._last_login)
         self._offer_proofs()
         self._lmtp.start()
 
@@ -167,7 +170,7 @@ class Generation:
         if self._oauth is not None:
             self._oauth.stop()
         self._lmtp.stop()
-        await sinks.stop(self.sinks)
+        await sinks.stop([*self.sinks, *([self._last_login] if self._last_login else [])])
         if self._relay is not None:
             await self._relay.stop()
         await self._backend.stop()

@@ -8,13 +8,16 @@ Errors: ConfigError when something cannot be used as it is configured.
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import deferToThreadPool
 
 from tpops.config.schema import Config
 from tpops.config.sinks.base import SinkSection
@@ -23,8 +26,10 @@ from tpops.config.sinks.programs import SQL_VARIABLES, ProgramSink, SQLSink, Web
 from tpops.cred import drivers
 from tpops.cred.password_file import read_secret
 from tpops.db import sql_template
+from tpops.db.last_logins import LastLogins
 from tpops.db.mysql_servers import access_of
 from tpops.events import drac, program, udp_notify, webhook, whoson
+from tpops.events.last_login import LastLoginSink
 from tpops.events.sink import Sink
 from tpops.interfaces import IReceiver
 
@@ -42,7 +47,22 @@ def made(config: Config, reactor: Any, split: Callable[[str], tuple[str, str]]) 
     return [Sink(receiver, reactor, split, config.server.hostname, **how) for receiver, how in arguments]
 
 
-async def stop(sinks: Sequence[Sink]) -> None:
+def last_login(config: Config, reactor: Any) -> LastLoginSink | None:
+    """What keeps the last logins, None where they are not kept."""
+    if not config.last_login.keep:
+        return None
+    run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    return LastLoginSink(last_logins(config), reactor, run_in_thread, time.time, config.last_login.write_seconds)
+
+
+def last_logins(config: Config) -> LastLogins:
+    """The file with the last logins."""
+    settings = config.last_login
+    path = settings.path or os.path.join(config.server.state_dir, "last-logins.sqlite")
+    return LastLogins(path, settings.addresses, settings.days)
+
+
+async def stop(sinks: Sequence[Sink | LastLoginSink]) -> None:
     """Stop all of them at the same time."""
     await gatherResults([Deferred.fromCoroutine(one.stop()) for one in sinks])
 

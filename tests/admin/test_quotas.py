@@ -66,3 +66,30 @@ class QuotaTests(CommandCase):
         self.assertEqual(self.quota(), (None, None))
         self.tpops("user", "quota", "joe", "1M")
         self.assertEqual(self.quota(), (1 << 20, None))
+
+
+class ShowTests(CommandCase):
+    """tpops user show."""
+
+    def test_show(self) -> None:
+        """Promise: an account of a source that can be written, with whether it may log in."""
+        self.init()
+        self.tpops("user", "add", "joe", "--stdin", stdin="x\n")
+        told = self.tpops("user", "show", "JOE")
+        self.assertIn("source   sqlite\nlogins   allowed\nlast     never", told)
+        self.tpops("user", "disable", "joe")
+        self.assertIn("logins   refused", self.tpops("user", "show", "joe"))
+        self.assertIn("there is no account ann", self.refused("user", "show", "ann"))
+        Path(self.directory, "last-logins.sqlite").write_bytes(b"no database at all" * 100)
+        self.assertIn("file is not a database", self.refused("user", "show", "joe"))
+        removed = self.run_command("-c", self.config, "user", "remove", "--yes", "joe")
+        self.assertEqual(removed.exit_code, 0)
+        self.assertIn("its last logins stay", removed.stderr)
+
+    def test_not_kept(self) -> None:
+        """Promise: where logins are not kept, it says so."""
+        self.init()
+        self.tpops("user", "add", "joe", "--stdin", stdin="x\n")
+        path = Path(self.config)
+        path.write_text(path.read_text().replace("keep = true", "keep = false"))
+        self.assertIn("not kept (set keep in [last_login])", self.tpops("user", "show", "joe"))

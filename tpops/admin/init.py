@@ -28,6 +28,7 @@ def sample(port: int) -> str:
             "accounts": {"driver": toml("sqlite"), "path": toml(DATABASE_NAME)},
             "mail": {"location": toml("maildir:mail/$(user)/Maildir")},
             "maildir": {"create": toml(True)},
+            "last_login": {"keep": toml(True)},
         }
     )
 

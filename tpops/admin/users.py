@@ -14,7 +14,7 @@ import json
 import click
 from rich.table import Table
 
-from tpops.admin import app_passwords, sources
+from tpops.admin import app_passwords, last_logins, sources
 from tpops.admin.context import configuration, show
 from tpops.admin.passwords import new_hash, scheme_option, stdin_option
 from tpops.cred import quota_rules
@@ -143,8 +143,18 @@ def remove(context: click.Context, name: str, yes: bool, source: str | None) -> 
         click.confirm(f"Remove the account {name}? Its mail stays.", abort=True)
     admin.remove(name)
     revoked = app_passwords.revoke_all(configuration(context).config, name)
+    last_logins.forget(configuration(context).config, name)
     also = f", its {revoked} application passwords are revoked" if revoked else ""
     click.echo(f"removed {name}; its mail is still there{also}")
+
+
+@user.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def show_(context: click.Context, name: str, as_json: bool) -> None:
+    """Show the account NAME of any source, and its last logins."""
+    last_logins.show_account(configuration(context).config, name, as_json)
 
 
 @user.command("list")

@@ -20,6 +20,7 @@ from tpops.config.accounts.union import AnyAccounts
 from tpops.config.app_passwords import AppPasswords
 from tpops.config.delivery import Delivery, Quota
 from tpops.config.folders import Folders
+from tpops.config.last_login import LastLogin
 from tpops.config.listen import Listen
 from tpops.config.lmtp import LMTP
 from tpops.config.log import Log
@@ -270,6 +271,7 @@ class Config(Section):
     pop_before_smtp: PopBeforeSMTP = PopBeforeSMTP()
     pop_before_smtp_mysql: PopBeforeSMTPMySQL = PopBeforeSMTPMySQL()
     sink: Annotated[tuple[AnySink, ...], Field(strict=False)] = ()
+    last_login: LastLogin = LastLogin()
     proxy: Proxy = Field(default_factory=Proxy, validate_default=True)
     log: Log = Log()
 
