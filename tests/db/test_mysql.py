@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cred.fakes import Time
 from tpops.db.mysql import Client, DatabaseFailed
 from tpops.db.mysql_servers import Access, Line, Server
+
+#: Connects to nobody, and says what was imported for that.
+_FIRST_CONNECTION = """
+import sys, time
+from tpops.db.mysql import Client, DatabaseFailed
+from tpops.db.mysql_servers import Access, Line, Server
+servers = (Server(path="/nowhere/socket"),)
+client = Client(Access(servers, "joe", "", "mail"), Line(servers, time.monotonic))
+before = set(sys.modules)
+try:
+    client.select("SELECT 1", ())
+except DatabaseFailed:
+    print(*sorted(name for name in set(sys.modules) - before if name.startswith("MySQLdb")))
+"""
+
+
+class ImportTests(SynchronousTestCase):
+    """What has to be there before the server becomes another user."""
+
+    def test_nothing_is_imported_with_the_first_connection(self) -> None:
+        """Promise: a server that has become a user who may not read the installation still connects."""
+        done = subprocess.run([sys.executable, "-c", _FIRST_CONNECTION], capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "\n", ""))
 
 
 class ClientTests(SynchronousTestCase):

@@ -23,6 +23,11 @@ from typing import Any, TypeVar
 
 import attrs
 import MySQLdb
+
+# MySQLdb imports these with the first connection: then as a user who may not be able to read them.
+import MySQLdb.connections
+import MySQLdb.converters
+import MySQLdb.cursors
 from MySQLdb.constants import CLIENT, CR, ER
 
 from tpops.db.mysql_servers import Access, Line, Server
