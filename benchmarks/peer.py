@@ -51,6 +51,13 @@ class Peer:
         """The environment of the command."""
         return dict(os.environ)
 
+    def counters(self) -> dict[str, float]:
+        """What goes up while it is used, and is not in its processes; each is shown per session.
+
+        ``database_cpu_seconds`` is processor time of its own, too, and no noise.
+        """
+        return {}
+
     def working_directory(self, site: Site) -> Path:
         """Where the command is started."""
         return site.directory

@@ -54,8 +54,7 @@ address = "127.0.0.1"
 port = {port}
 
 [[accounts]]
-driver = "passwd_file"
-path = "{passwords}"
+{accounts}
 
 [mail]
 location = "{location}"
@@ -70,6 +69,14 @@ access_log = "{directory}/access.log"
 [protocol]
 auth_delay_seconds = 2
 """
+
+    def accounts(self, site: Site) -> str:
+        """The keys of the accounts."""
+        return f'driver = "passwd_file"\npath = "{_write_passwords(site)}"'
+
+    def location(self, site: Site) -> str:
+        """Where the mail is."""
+        return f"maildir:{site.mail}/$(user)/Maildir" if site.kind == "maildir" else f"mbox:{site.mail}/$(user)"
 
     def missing(self, python: Path) -> str:
         twistd = python.parent / "twistd"
@@ -90,10 +97,8 @@ auth_delay_seconds = 2
                 workers=site.workers,
                 directory=site.directory,
                 port=site.port,
-                passwords=_write_passwords(site),
-                location=f"maildir:{site.mail}/$(user)/Maildir"
-                if site.kind == "maildir"
-                else f"mbox:{site.mail}/$(user)",
+                accounts=self.accounts(site),
+                location=self.location(site),
             )
         )
         twistd = site.python.parent / "twistd"

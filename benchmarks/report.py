@@ -111,7 +111,8 @@ def shown(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
 
 
-def _cell(found: Figure | None) -> str:
+def cell(found: Figure | None) -> str:
+    """A figure with its marks."""
     if found is None:
         return "-"
     return shown(found.value) + ("!" if found.errors else "") + ("~" if found.noisy or found.spread > 0.25 else "")
@@ -130,7 +131,7 @@ def table(document: dict[str, Any]) -> list[list[str]]:
             continue
         example = next(record for record in records if record["case"] == row.case and not record.get("failed"))
         title = row.title.format(count=f"{example.get('count', 0):,}", held=f"{example.get('held', 0):,}")
-        line = [title, row.unit, *(_cell(found[name]) for name in servers)]
+        line = [title, row.unit, *(cell(found[name]) for name in servers)]
         is_figure = row.case != "verify"
         ratios = [times_better(found[OURS], found[name], row) if is_figure else None for name in rivals]
         line += ["" if ratio is None else shown(ratio) for ratio in ratios]

@@ -163,17 +163,21 @@ class Running:
 
     def load_once(self, mode: str, **options: float) -> Record:
         """Run the load generator; its result with the server's and the others' processor time."""
+        counted = self.peer.counters()
         before, cpu_before = Machine.now(), self.tree.cpu_seconds()
         done = subprocess.run(self.load_command(mode, **options), capture_output=True, text=True, timeout=300)
         self.settle()
         used, after = self.tree.cpu_seconds() - cpu_before, Machine.now()
+        counted = {key: value - counted[key] for key, value in self.peer.counters().items()}
         if done.returncode != 0:
             raise WorkFailed(f"the load generator says: {done.stderr.strip()}")
         record: Record = json.loads(done.stdout)
         record["server_cpu_seconds"] = used
-        record["foreign"] = after.foreign_since(before, used + record["client_cpu_seconds"])
+        beside = counted.get("database_cpu_seconds", 0.0)
+        record["foreign"] = after.foreign_since(before, used + beside + record["client_cpu_seconds"])
         if not record["sessions"]:
             raise WorkFailed(f"no session came to its end: {record['first_error']}; {self.last_words()}")
+        record["each"] = {key: value / record["sessions"] for key, value in counted.items()}
         record["cpu_us_per_session"] = used / record["sessions"] * 1e6
         record["cpu_ms_per_mb"] = used / (record["wire_octets"] / 1e6) * 1e3
         record["client_share"] = record["client_cpu_seconds"] / max(record["seconds"], 1e-9)

@@ -7,6 +7,7 @@ import json
 import mailbox
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -17,10 +18,11 @@ from typing import Any
 
 from twisted.trial import unittest
 
-from benchmarks import mail, measure, report
+from benchmarks import mail, measure, mysql, mysql_peers, report
 from benchmarks.peers import PEERS
 from benchmarks.verify import verify
-from benchmarks.work import WORK
+from benchmarks.work import WORK, Running
+from tests.support import need
 
 SOURCES = Path(mail.__file__).resolve().parent
 NO_COMPILER = "" if shutil.which("cc") else "no C compiler (cc) here"
@@ -281,3 +283,67 @@ class PeerTests(unittest.SynchronousTestCase):
             able = [name for name, peer in PEERS.items() if mail.kind(mail_set) in peer.kinds]
             self.assertIn("tpops", able, work)
             self.assertGreater(len(able), 1, work)
+
+
+class DatabaseTests(Scratch):
+    """Mail in MySQL (benchmarks.mysql)."""
+
+    def test_costs_of_server_and_database(self) -> None:
+        """What a session costs is the server's time and the database's; without a database it is the server's."""
+        each = {"Questions": 4.0, "database_cpu_seconds": 0.0003}
+        record = mysql.completed({"case": "poll-1", "cpu_us_per_session": 500.0, "each": each})
+        self.assertAlmostEqual(record["database_us_per_session"], 300.0)
+        self.assertAlmostEqual(record["both_us_per_session"], 800.0)
+        alone = mysql.completed({"case": "poll-1", "cpu_us_per_session": 500.0, "each": {}})
+        self.assertEqual(alone["both_us_per_session"], 500.0)
+        self.assertNotIn("database_us_per_session", alone)
+        self.assertEqual(mysql.completed({"case": "verify"}), {"case": "verify"})
+
+    def test_table_compares_mail_in_the_database_with_maildirs(self) -> None:
+        """Ratios are those of both processor times, sessions and times; below 1 mail in the database is dearer."""
+        records = []
+        for server, spent, database in (("maildir", 200, 100), ("v2", 400, 200), ("dovecot-tuned", 1200, None)):
+            each = {} if database is None else {"Questions": 4, "database_cpu_seconds": database / 1e6}
+            record = {"case": "poll-1", "cpu_us_per_session": spent, "each": each, "sessions_per_second": 1e6 / spent}
+            records.append({"server": server, **mysql.completed(record)})
+        lines = {line[0]: line[2:] for line in mysql.table(records)}
+        self.assertEqual(lines["figure"], ["maildir", "v2", "dovecot-tuned", "v2 x maildir", "v2 x dovecot-tuned"])
+        self.assertEqual(
+            lines["poll, 1 connection: CPU of server and database"], ["300", "600", "1,200", "0.500", "2.00"]
+        )
+        self.assertEqual(lines["poll, 1 connection: of the server"], ["200", "400", "1,200", "", ""])
+        self.assertEqual(lines["poll, 1 connection: statements"], ["4.00", "4.00", "-", "", ""])
+        self.assertEqual(lines["poll, 1 connection: sessions"][-2:], ["0.500", "3.00"])
+
+    def test_exit_status(self) -> None:
+        """A figure that is missing, and mail that came out wrong from us, end the command with 1."""
+        good = {"server": "v2", "case": "verify", "content_wrong": 0, "announced_wrong": 0}
+        self.assertEqual(mysql.exit_status([good]), 0)
+        self.assertEqual(mysql.exit_status([good | {"content_wrong": 1}]), 1)
+        self.assertEqual(mysql.exit_status([good | {"announced_wrong": 1}]), 1)
+        self.assertEqual(mysql.exit_status([good | {"content_wrong": 1, "server": "dovecot-tuned"}]), 0)
+        self.assertEqual(mysql.exit_status([{"server": "v2", "case": "poll", "failed": "no greeting"}]), 1)
+
+    def test_statements_and_octets_of_a_run(self) -> None:
+        """Both schemas send the octets of the Maildirs, with the statements that docs/mail/mysql.md promises."""
+        need(self, *mysql_peers.PROGRAMS, "cc", "taskset")
+        measure.build(SOURCES / "load.c", self.scratch / "bin")
+        self.scratch.chmod(0o755)
+        sizes = mysql.Sizes(
+            self.scratch, self.scratch / "bin", Path(sys.executable), True, 0.0, False, small_users=2, most_tries=1
+        )
+        store = mail.prepare(self.scratch, "small", 2)
+        with mysql_peers.Database(self.scratch, pinned=False) as database:
+            self.assertIn("innodb_flush_log_at_trx_commit = 1", database.told())
+            for schema, polls in (("v2", 4), ("classic", 5)):
+                peer = mysql_peers.TpopsOnDatabase(schema, database, schema, mail_in_it=True)
+                with Running(peer, store, sizes) as running:
+                    found = verify(running.port, store.manifest)
+                    self.assertEqual((found["messages"], found["first_problem"]), (40, ""), schema)
+                    self.assertEqual(found["octets"], found["true_octets"])
+                    polled = mysql.completed(running.load_once("poll", sessions=6))
+                    fetched = running.load_once("fetch", sessions=2)
+                self.assertEqual((polled["errors"], fetched["errors"], fetched["wrong"]), (0, 0, 0))
+                self.assertEqual(polled["each"]["Questions"], polls, polled)
+                self.assertEqual(fetched["each"]["Questions"], polls + 20, fetched)
+                self.assertGreater(polled["both_us_per_session"], polled["cpu_us_per_session"])
