@@ -39,7 +39,7 @@ _log = Logger()
 
 def server_options(config: Config) -> ServerOptions:
     """Limits and timers of sessions."""
-    protocol = config.protocol
+    protocol, limits = config.protocol, config.limits
     return ServerOptions(
         auth_tries=protocol.auth_tries,
         login_timeout_seconds=protocol.login_timeout_seconds,
@@ -49,6 +49,10 @@ def server_options(config: Config) -> ServerOptions:
         command_octets=protocol.command_octets,
         disconnect_octets=protocol.disconnect_octets,
         bad_commands=protocol.bad_commands,
+        commands_before_login=limits.commands_before_login,
+        commands_after_login=limits.commands_after_login,
+        errors_before_login=limits.errors_before_login,
+        errors_after_login=limits.errors_after_login,
         master_separator=config.masters.separator.encode(),
         refuse_utf8_headers=protocol.utf8_headers == "refuse",
     )
@@ -76,7 +80,14 @@ def limiter(config: Config, memory: AnyMemory, seconds: Callable[[], float]) -> 
         Penalties(protocol.auth_delay_seconds, protocol.auth_delay_max_seconds, seconds, memory),
         memory,
         seconds,
+        limits.connections_per_user,
+        limits.connections_per_user_and_address,
     )
+
+
+def share(whole: int, processes: int) -> int:
+    """What one process of several has of a limit, at least 1; 0 is no limit."""
+    return -(-whole // processes)
 
 
 def upstream(config: Config, reactor: Any) -> Upstream:

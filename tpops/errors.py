@@ -237,9 +237,14 @@ class LimitReached(TpopsError):
     temporary = True
     public = "too many connections, try again later"
 
-    def __init__(self, limit: str, why: str) -> None:
+    def __init__(self, limit: str, why: str, public: str = "") -> None:
+        """
+        @param public: what the client is told, where that is another text
+        """
         super().__init__(why)
         self.limit = limit
+        if public:
+            self.public = public
 
 
 class ConfigError(TpopsError):

@@ -43,6 +43,7 @@ from tpops.server.factory import POP3Factory
 from tpops.server.listeners import Listener
 from tpops.server.offers import Offers
 from tpops.server.shared import Shared, no_answers
+from tpops.server.strangers import Strangers
 from tpops.sight.logs import Logs
 
 #: Seconds that a stop waits for sessions that are removing mail.
@@ -185,7 +186,7 @@ class Generation:
         self._oauth = self._bearer_tokens()
         limiter = assembly.limiter(config, self._memory, self._reactor.seconds)
         portal = Portal(
-            Realm(backend.checker, backend.maildrops, limiter.login_delay),
+            Realm(backend.checker, backend.maildrops, limiter.login_delay, limiter.admit_user),
             [backend.checker, acting],
         )
         return Shared(
@@ -197,6 +198,7 @@ class Generation:
             offers=self._offers(),
             tls_context=self._certificates,
             options=assembly.server_options(config),
+            strangers=Strangers(assembly.share(config.limits.unauthenticated_connections, config.server.processes)),
             hostname=config.server.hostname,
             consult=self._consult,
             whose=self._backend.names.guessed,

@@ -328,6 +328,17 @@ class ILimiter(Interface):
         @param proof: the wrong password or digest; it is not kept
         """
 
+    def admit_user(peer: Peer, name: str) -> ITicket | None:
+        """
+        A user has proven who he is, and his mail is about to be opened: give his session a place; None where nobody
+        counts.
+
+        @raise LimitReached: when he has too many
+        """
+
+    def exempt(peer: Peer) -> bool:
+        """Whether only the limit on all connections together applies to this client."""
+
     def login_delay(peer: Peer, name: str) -> None:
         """A login is about to succeed.  @raise TooSoon: when the last one was too short a time ago"""
 

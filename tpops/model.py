@@ -214,6 +214,23 @@ class Event:
     session: Session
     detail: str = ""
 
+    @property
+    def limit(self) -> str:
+        """The configuration's key of the limit that has brought it about, "" where it was none."""
+        detail = self.detail
+        if self.kind == "login-refused":
+            error, _, detail = detail.partition(": ")
+            if error == "TooSoon":
+                return "login_delay_seconds"
+            if error != "LimitReached":
+                return ""
+        elif self.kind not in LIMITING:
+            return ""
+        return detail.partition(":")[0]
+
+
+#: Kinds whose detail begins with the key of a limit.
+LIMITING = frozenset(("greeting-refused", "limit"))
 
 #: Every kind of L{Event}.
 KINDS = frozenset(

@@ -120,6 +120,10 @@ class GoodTests(LoadCase):
         self.assertEqual(self.load('[server]\nuser = "mail"\n', uid=0).warnings, ())
         self.assertEqual(load(self.path).warnings, ())
         self.assertEqual(self.load("[protocol]\napop_only = true\n").warnings, ())
+        for limits in ("connections = 400", "unauthenticated_connections = 0"):
+            (warning,) = self.load(f"[limits]\n{limits}\n").warnings
+            self.assertIn("clients that never log in can take every place", warning)
+        self.assertEqual(self.load("[limits]\nconnections = 0\nunauthenticated_connections = 0\n").warnings, ())
         (warning,) = self.load('[protocol]\napop_only = true\ndigests = "never"\n').warnings
         self.assertIn("lets nobody log in without TLS", warning)
 

@@ -68,6 +68,19 @@ class JSONLogTests(SynchronousTestCase):
             },
         )
 
+    def test_limits_have_their_keys_in_a_field(self) -> None:
+        """Promise: whatever refused or ended it, the field is the name of the key; other events have none."""
+        for kind, detail, limit in (
+            ("greeting-refused", "connections: 3 connections, at most 3", "connections"),
+            ("limit", "idle_timeout_seconds: idle", "idle_timeout_seconds"),
+            ("login-refused", "LimitReached: connections_per_user: 3 of joe", "connections_per_user"),
+            ("login-refused", "TooSoon: last login 2 seconds ago", "login_delay_seconds"),
+            ("login-refused", "MaildropBusy: in use", None),
+            ("login-failed", "BadCredentials: wrong password", None),
+            ("disconnect", "", None),
+        ):
+            self.assertEqual(self.written(Event(kind, MOMENT, session(), detail)).get("limit"), limit)
+
     def test_line_of_a_failed_login(self) -> None:
         """Promise: the name that was tried is there, with the reason."""
         read = self.written(Event("login-failed", MOMENT, session(named="jörg\n".encode()), "wrong password"))

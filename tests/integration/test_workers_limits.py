@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
 from tests.integration.load import Load
 from tests.integration.server import PASSWORD, USER, wait_until
 from tests.integration.test_workers import WORKERS, WorkerCase
+from tests.integration.wire import Wire
 
 
 class SharedLimitTests(WorkerCase):
@@ -49,6 +51,40 @@ class SharedLimitTests(WorkerCase):
         for wire in wires:
             self.assertTrue(wire.line().startswith(b"+OK"))
         self.assertTrue(server.connect().rest().startswith(b"-ERR"))
+
+    def test_sessions_of_one_user(self) -> None:
+        """Promise: exact over workers; those of a worker that is killed are forgotten, those of a new one count."""
+        server = self.start(limits={"connections_per_user": 3}, maildir={"lock_wait_seconds": 120})
+        refusal = b"-ERR [SYS/TEMP] too many connections of this user, close others or try again later"
+
+        def waits() -> Wire:
+            wire = server.connect()
+            wire.line()
+            wire.send(b"USER joe\r\nPASS " + PASSWORD.encode() + b"\r\n")
+            wire.line()
+            return wire
+
+        def refused() -> bool:
+            wire = waits()
+            wire.socket.settimeout(2)
+            try:
+                return wire.line() == refusal
+            except TimeoutError:
+                return False
+            finally:
+                wire.close()
+
+        _, victim = self.serving(server, USER)
+        wires = [waits() for _ in range(2)]
+        wait_until(refused, "three of them count")
+        for pid in (victim, *server.workers()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for wire in wires:
+            wire.rest()
+        wait_until(lambda: len(server.workers()) == WORKERS, "there are two again")
+        wires = [server.session(), *(waits() for _ in range(2))]
+        wait_until(refused, "three of them count")
 
     def test_pause_between_logins(self) -> None:
         """RFC 2449 section 8.1.1: counted for the user, not for the worker, and over a reload."""

@@ -27,6 +27,8 @@ def make(
     auth_delay_seconds: float = 0,
     auth_delay_max_seconds: float = 0,
     clock: Clock | None = None,
+    connections_per_user: int = 0,
+    connections_per_user_and_address: int = 0,
 ) -> Limits:
     """Limits with nothing limited but what the test says."""
     seconds = (clock or Clock()).seconds
@@ -40,7 +42,65 @@ def make(
         penalties=Penalties(auth_delay_seconds, auth_delay_max_seconds, seconds, memory),
         memory=memory,
         seconds=seconds,
+        connections_per_user=connections_per_user,
+        connections_per_user_and_address=connections_per_user_and_address,
     )
+
+
+class UserTests(SynchronousTestCase):
+    """So many sessions of one user, so many of him at one address."""
+
+    def assert_refused(self, limits: Limits, host: str, name: str, limit: str, why: str) -> None:
+        """Check that a session is refused, by which limit, with which text for the log and which one for the client."""
+        before = dict(limits.memory.by_user)
+        with self.assertRaises(LimitReached) as refused:
+            limits.admit_user(Peer(host, 4711), name)
+        self.assertEqual((refused.exception.limit, str(refused.exception)), (limit, why))
+        self.assertIn("of this user", refused.exception.public)
+        self.assertEqual(limits.memory.by_user, before)
+
+    def test_zero_counts_nobody(self) -> None:
+        """Promise: without these limits nothing is done for a login."""
+        limits = make()
+        self.assertIsNone(limits.admit_user(Peer("192.0.2.1", 4711), "joe"))
+        self.assertEqual(limits.memory.by_user, {})
+
+    def test_of_one_user(self) -> None:
+        """Promise: wherever he comes from, UNIX sockets among them; others have places of their own."""
+        limits = make(connections_per_user=2)
+        ticket = limits.admit_user(Peer("192.0.2.1", 4711), "joe")
+        self.assertTrue(verifyObject(ITicket, ticket))
+        limits.admit_user(Peer("unix"), "joe")
+        why = "2 connections of joe, at most 2"
+        self.assert_refused(limits, "2001:db8::1", "joe", "connections_per_user", why)
+        limits.admit_user(Peer("192.0.2.1", 4711), "ann")
+        ticket.release()
+        ticket.release()
+        limits.admit_user(Peer("2001:db8::1", 4711), "joe")
+        self.assert_refused(limits, "unix", "joe", "connections_per_user", why)
+
+    def test_of_one_user_at_one_address(self) -> None:
+        """Promise: an IPv6 prefix is one address; other users, addresses and UNIX sockets do not count."""
+        limits = make(connections_per_user_and_address=1)
+        ticket = limits.admit_user(Peer("2001:db8::1", 4711), "joe")
+        key = "2001:db8::/64"
+        why = f"1 connections of joe from {key}, at most 1"
+        self.assert_refused(limits, "2001:db8::2", "joe", "connections_per_user_and_address", why)
+        limits.admit_user(Peer("2001:db8::2", 4711), "ann")
+        limits.admit_user(Peer("192.0.2.1", 4711), "joe")
+        for _ in range(3):
+            limits.admit_user(Peer("unix"), "joe")
+        ticket.release()
+        limits.admit_user(Peer("2001:db8::2", 4711), "joe")
+
+    def test_exempt_networks(self) -> None:
+        """Promise: a webmail server has as many sessions of a user as it likes, and they are not his."""
+        limits = make(connections_per_user=1, connections_per_user_and_address=1, exempt=("10.0.0.0/8",))
+        self.assertTrue(limits.exempt(Peer("10.1.2.3", 4711)))
+        self.assertFalse(limits.exempt(Peer("192.0.2.1", 4711)))
+        for _ in range(3):
+            self.assertIsNone(limits.admit_user(Peer("10.1.2.3", 4711), "joe"))
+        limits.admit_user(Peer("192.0.2.1", 4711), "joe")
 
 
 class ConnectionTests(SynchronousTestCase):

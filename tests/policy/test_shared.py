@@ -107,6 +107,53 @@ class ConnectionTests(SharedCase):
                 pairs.append((outcomes[0], outcomes[1]))
             self.assertEqual(memory.open_connections, worker.open_connections)
 
+    def test_of_one_user(self) -> None:
+        """Promise: sessions of a user, and those of him at an address, are counted over all workers."""
+        tickets = [memory.enter_user("joe", "192.0.2.1", 3, 2) for memory in (self.one, self.two)]
+        refused = self.assertRaises(LimitReached, self.two.enter_user, "joe", "192.0.2.1", 3, 2)
+        self.assertEqual(str(refused), "2 connections of joe from 192.0.2.1, at most 2")
+        self.one.enter_user("joe", None, 3, 2)
+        refused = self.assertRaises(LimitReached, self.two.enter_user, "joe", "192.0.2.2", 3, 2)
+        self.assertEqual((refused.limit, str(refused)), ("connections_per_user", "3 connections of joe, at most 3"))
+        self.one.enter_user("ann", "192.0.2.1", 3, 2)
+        tickets[1].release()
+        tickets[1].release()
+        self.two.enter_user("joe", "192.0.2.1", 3, 2)
+        self.assertEqual(self.one.open_connections, 0)
+        for _ in range(5):
+            self.one.enter("192.0.2.1", 0, 5)
+        self.table.clear(0)
+        for _ in range(2):
+            self.two.enter_user("joe", None, 3, 2)
+        self.assertRaises(LimitReached, self.two.enter_user, "joe", None, 3, 2)
+
+    def test_random_sessions_of_users(self) -> None:
+        """Promise: whatever the order, with connections in between, the counts are those of one process."""
+        import random
+
+        chance = random.Random(11)
+        memory = Memory()
+        pairs: list[tuple[ITicket, ITicket]] = []
+        for _ in range(2000):
+            if pairs and chance.random() < 0.45:
+                for ticket in pairs.pop(chance.randrange(len(pairs))):
+                    ticket.release()
+                continue
+            user, client = chance.choice("abc"), chance.choice(("192.0.2.1", "192.0.2.2", None))
+            worker = chance.choice((self.one, self.two))
+            worker.enter(None, 0, 0)
+            outcomes: list[Any] = []
+            for one in (memory, worker):
+                try:
+                    outcomes.append(one.enter_user(user, client, 8, 4))
+                except LimitReached as refused:
+                    outcomes.append(str(refused))
+            if isinstance(outcomes[0], str):
+                self.assertEqual(outcomes[0], outcomes[1])
+            else:
+                pairs.append((outcomes[0], outcomes[1]))
+                self.assertNotIsInstance(outcomes[1], str)
+
     def test_dead_worker(self) -> None:
         """Promise: its places are free when its row is cleared, and the row can be had again."""
         for _ in range(5):

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.portal import IRealm, Portal
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -204,9 +205,9 @@ class Harness:
         self.factory = POP3Factory(self.shared)
         self.factory.tls = tls
 
-    def connect(self, greeted: bool = True) -> Client:
+    def connect(self, greeted: bool = True, host: str = "") -> Client:
         """A new connection; its greeting is taken off."""
-        server = self.factory.buildProtocol(None)
+        server = self.factory.buildProtocol(IPv4Address("TCP", host, 4711) if host else None)
         assert isinstance(server, POP3Server)
         transport = StringTransport()
         client = Client(server, transport)

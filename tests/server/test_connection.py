@@ -97,6 +97,37 @@ class ErrorLimitTests(SynchronousTestCase):
         client = Harness(bad_commands=0).connect()
         self.assertEqual(client.say(b"X\r\n" * 500).count(b"-ERR"), 500)
 
+    def test_all_errors_of_a_phase(self) -> None:
+        """Promise: good commands in between do not help; the login begins a new count."""
+        for phase, start in (("before", Harness.connect), ("after", Harness.logged_in)):
+            harness = Harness(**{f"errors_{phase}_login": 3, "bad_commands": 20})
+            client = start(harness)
+            for _ in range(2):
+                self.assertTrue(client.say(b"X\r\nCAPA\r\n").endswith(b"\r\n.\r\n"))
+            self.assertTrue(client.say(b"X\r\nCAPA\r\n").endswith(b"-ERR too many errors, closing the connection\r\n"))
+            self.assertTrue(client.closed)
+            client.vanish()
+            why = f"errors_{phase}_login: too many errors {phase} the login"
+            self.assertEqual(harness.events.details[harness.events.kinds.index("limit")], why)
+
+    def test_all_commands_of_a_phase(self) -> None:
+        """Promise: so many are carried out, the next one is not."""
+        for phase, start, line in (("before", Harness.connect, b"CAPA"), ("after", Harness.logged_in, b"NOOP")):
+            harness = Harness(**{f"commands_{phase}_login": 3})
+            client = start(harness)
+            answer = client.say((line + b"\r\n") * 7)
+            self.assertTrue(answer.endswith(b"\r\n-ERR too many commands, closing the connection\r\n"))
+            self.assertEqual((answer.count(b"+OK"), answer.count(b"-ERR")), (3, 1))
+            client.vanish()
+            why = f"commands_{phase}_login: too many commands {phase} the login"
+            self.assertEqual(harness.events.details[harness.events.kinds.index("limit")], why)
+
+    def test_login_as_the_last_command(self) -> None:
+        """Promise: the login begins a new count of commands."""
+        client = Harness(commands_before_login=2, commands_after_login=1).logged_in()
+        self.assertEqual(client.say(b"NOOP\r\n"), b"+OK\r\n")
+        self.assertEqual(client.say(b"NOOP\r\n"), b"-ERR too many commands, closing the connection\r\n")
+
     def test_bug_in_a_command_is_one_reply_and_a_traceback_in_the_log(self) -> None:
         """An unknown exception never reaches the client, and the session goes on."""
         client = Harness().logged_in()

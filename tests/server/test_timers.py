@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.harness import LOGIN, Client, Harness
+from tpops.server.reasons import LIMITS
 
 
 class TimerTests(SynchronousTestCase):
@@ -16,7 +17,7 @@ class TimerTests(SynchronousTestCase):
         self.assertTrue(client.closed)
         client.vanish()
         self.assertEqual(harness.events.sessions[-1].reason, reason)
-        self.assertEqual(harness.events.details[harness.events.kinds.index("limit")], reason)
+        self.assertEqual(harness.events.details[harness.events.kinds.index("limit")], f"{LIMITS[reason]}: {reason}")
         self.assertEqual(harness.clock.getDelayedCalls(), [])
 
     def test_login_phase_is_limited(self) -> None:

@@ -230,6 +230,7 @@ def _warnings(config: Config, uid: int) -> Iterator[str]:
         yield "passwords.rehash_plain changes nothing: passwords.rehash is not set"
     for source in config.accounts:
         yield from source.warnings()
+    yield from config.limits.warnings()
     yield from config.pop_before_smtp.warnings()
     for sink in config.sink:
         yield from sink.warnings()

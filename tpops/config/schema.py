@@ -21,6 +21,7 @@ from tpops.config.app_passwords import AppPasswords
 from tpops.config.delivery import Delivery, Quota
 from tpops.config.folders import Folders
 from tpops.config.last_login import LastLogin
+from tpops.config.limits import Limits
 from tpops.config.listen import Listen
 from tpops.config.lmtp import LMTP
 from tpops.config.log import Log
@@ -167,26 +168,6 @@ class Protocol(Section):
         if value < command_octets:
             raise ValueError(f"must be at least command_octets, which is {command_octets}")
         return value
-
-
-class Limits(Section):
-    """Who may connect and how often."""
-
-    connections: Annotated[int, key("Connections at the same time; 0 is no limit.", ge=0)] = 2000
-    connections_per_address: Annotated[
-        int, key("Connections at the same time from one address; 0 is no limit.", ge=0)
-    ] = 50
-    ipv6_prefix: Annotated[
-        int, key("Leading bits of an IPv6 address that count as one address; 64 is one site's network.", ge=1, le=128)
-    ] = 64
-    exempt: Annotated[
-        tuple[Network, ...],
-        Field(strict=False),
-        key("Networks (CIDR) that only `connections` applies to.", example='["192.0.2.0/24", "2001:db8::/32"]'),
-    ] = ()
-    login_delay_seconds: Annotated[
-        float, key("Time that must pass between two logins of one user (RFC 2449 section 6.5); 0 is none.", ge=0)
-    ] = 0
 
 
 class Names(Section):

@@ -11,6 +11,7 @@ by its driver (see L{tpops.interfaces.IMaildropDriver}).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from twisted.cred.portal import IRealm
@@ -19,7 +20,7 @@ from twisted.mail.interfaces import IMailboxPOP3
 from zope.interface import Interface, implementer
 
 from tpops.coroutines import run
-from tpops.interfaces import IMaildropDriver, IOpensForCaller
+from tpops.interfaces import IMaildropDriver, IOpensForCaller, ITicket
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account, Caller, Peer
 
@@ -46,12 +47,21 @@ class Realm:
     @param maildrops: opens the maildrop of an account
     @param admit: called with peer and canonical name, and the folder behind it, which is a maildrop of its own; raises
         TooSoon when the last login was too short a time ago
+    @param admit_user: called with peer and canonical name before the maildrop is touched, so that those who wait for
+        its lock count, too; gives the session's place, raises LimitReached
     """
 
-    def __init__(self, accounts: Accounts, maildrops: IMaildropDriver, admit: Callable[[Peer, str], None]) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        maildrops: IMaildropDriver,
+        admit: Callable[[Peer, str], None],
+        admit_user: Callable[[Peer, str], ITicket | None],
+    ) -> None:
         self._accounts = accounts
         self._maildrops = maildrops
         self._admit = admit
+        self._admit_user = admit_user
         self._for_callers = IOpensForCaller(maildrops, None)
 
     def requestAvatar(  # type: ignore[override]  # never anonymous; logout's Deferred says when all is released
@@ -70,6 +80,18 @@ class Realm:
 
     async def _open(self, avatar_id: bytes, peer: Peer) -> Avatar:
         account = await self._accounts.account(avatar_id)
+        ticket = self._admit_user(peer, account.name)
+        if ticket is None:
+            mailbox = await self._mailbox(account, peer)
+            return IMailboxPOP3, mailbox, mailbox.logout
+        try:
+            mailbox = await self._mailbox(account, peer)
+        except BaseException:
+            ticket.release()
+            raise
+        return IMailboxPOP3, mailbox, partial(_log_out, mailbox, ticket)
+
+    async def _mailbox(self, account: Account, peer: Peer) -> Mailbox:
         if self._for_callers is not None and isinstance(peer, Caller):
             maildrop = await self._for_callers.open_for(account, peer)
         else:
@@ -80,5 +102,16 @@ class Realm:
         except BaseException:
             await maildrop.close()
             raise
-        mailbox = Mailbox(maildrop, account)
-        return IMailboxPOP3, mailbox, mailbox.logout
+        return Mailbox(maildrop, account)
+
+
+def _log_out(mailbox: Mailbox, ticket: ITicket) -> Deferred[None]:
+    """Give the session's place back when its maildrop is free."""
+    released = mailbox.logout()
+    released.addBoth(partial(_give_back, ticket))
+    return released
+
+
+def _give_back(ticket: ITicket, result: None) -> None:
+    ticket.release()
+    return result

@@ -3,7 +3,8 @@ The event log for programs: one JSON object a line, for every event.
 
 Purpose: C{jq}, log shippers and statistics.  Every line has time (ISO 8601, UTC, milliseconds), event,
 session, peer, port, local, local_port, named, mechanism, master, user, folder, driver and detail; that of a disconnect
-also has seconds, reason and what was done.  Lines of deliveries have delivery, peer, sender, recipient, account,
+also has seconds, reason and what was done; where a limit was the cause, limit is the name of its key.  Lines of
+deliveries have delivery, peer, sender, recipient, account,
 octets, seconds, unique_id, reply and detail.  Never a secret: only names, numbers and our own words.
 Limits: names are cut at 200 octets; octets that are no UTF-8 appear as C{\\xNN}.
 """
@@ -57,6 +58,8 @@ class JSONLog:
             "driver": session.driver,
             "detail": event.detail,
         }
+        if event.limit:
+            fields["limit"] = event.limit
         if event.kind == "disconnect":
             fields["seconds"] = round(max(0.0, (session.ended_at or event.at) - session.connected_at), 3)
             fields.update(_closing(session))

@@ -8,7 +8,7 @@ What happens in sessions, for syslog, in the words of TPOPS.
     cannot lock for joe session=40ae103 peer=192.0.2.7 (MaildropBusy: ...)
     login refused: joe session=40ae104 peer=192.0.2.7 (TooSoon: last login 2.1 seconds ago, ...)
     refused: 192.0.2.7 session=40ae105 (connections_per_address: 50 connections from 192.0.2.7, at most 50)
-    limit: idle session=40ae106 peer=192.0.2.7 user=joe
+    limit: idle_timeout_seconds: idle session=40ae106 peer=192.0.2.7 user=joe
     disconnect from 192.0.2.7 session=40ae101
 
 Purpose: each line has the session's identifier; what TPOPS logged comes first, so that its log readers go on

@@ -1,12 +1,12 @@
 """
 The limits: how many connections, and how fast somebody may come back.
 
-Purpose: a limit on all connections together, one for each address (IPv6: each prefix), a pause between
-two logins of the same user and penalties for failed logins.  0 is no limit.
+Purpose: limits on all connections together, those of each address (IPv6: each prefix), of each user and of each
+user at each address, a pause between two logins of the same user and penalties for failed logins.  0 is no limit.
 Limits: counts live in a memory that others may share, L{tpops.policy.memory} or L{tpops.policy.shared}.
 Clients in exempt networks count towards the total alone and may log in as often as they like; peers
-without an IP address (UNIX sockets) count towards the total alone.  An IPv4 address mapped into IPv6
-(::ffff:192.0.2.1) is that IPv4 address.
+without an IP address (UNIX sockets) count towards the total and those of their user alone.  An IPv4 address
+mapped into IPv6 (::ffff:192.0.2.1) is that IPv4 address.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class Limits:
         penalties: Penalties,
         memory: AnyMemory,
         seconds: Callable[[], float],
+        connections_per_user: int = 0,
+        connections_per_user_and_address: int = 0,
     ) -> None:
         """
         @param ipv6_prefix: bits of an IPv6 address that make one client, 1 to 128
@@ -66,6 +68,7 @@ class Limits:
         self.memory = memory
         self._connections = connections
         self._connections_per_address = connections_per_address
+        self._per_user = (connections_per_user, connections_per_user_and_address)
         self._login_delay_seconds = login_delay_seconds
         self._penalties = penalties
         self._seconds = seconds
@@ -82,6 +85,18 @@ class Limits:
             key = host if plain else self._look(host)[0]
         return self.memory.enter(key, self._connections, most)
 
+    def exempt(self, peer: Peer) -> bool:
+        return not self._text_is_key and self._look(peer.host)[1]
+
+    def admit_user(self, peer: Peer, name: str) -> ITicket | None:
+        most, most_of_client = self._per_user
+        if not (most or most_of_client):
+            return None
+        client, exempt = self._look(peer.host)
+        if exempt:
+            return None
+        return self.memory.enter_user(name, client if most_of_client else None, most, most_of_client)
+
     def failed(self, peer: Peer, name: bytes, proof: bytes) -> float:
         """Existing names and others are treated alike: nobody learns from it who exists."""
         client: str | None = peer.host
@@ -94,7 +109,7 @@ class Limits:
     def login_delay(self, peer: Peer, name: str) -> None:
         """A login that is let through starts the next pause; a refused one does not prolong it."""
         delay = self._login_delay_seconds
-        if delay <= 0 or (not self._text_is_key and self._look(peer.host)[1]):
+        if delay <= 0 or self.exempt(peer):
             return
         since = self.memory.login(name, self._seconds(), delay)
         if since is not None:

@@ -29,6 +29,9 @@ MOST_ENTRIES = 50_000
 #: Seconds without a failure after which all is forgotten.
 FORGET_SECONDS = 300.0
 
+#: What a user is told who has too many sessions.
+PER_USER = "too many connections of this user, close others or try again later"
+
 #: Wrong passwords that are recognised when they come again.
 KNOWN = 8
 
@@ -47,6 +50,16 @@ class AnyMemory(Protocol):
         @param key: what it is counted under beside all together, None for nothing
         @param most: connections together, 0 for any
         @param most_of_key: those of this key
+        @raise LimitReached: when there is none
+        """
+
+    def enter_user(self, user: str, client: str | None, most: int, most_of_client: int) -> ITicket:
+        """
+        Give a session of a user a place.
+
+        @param client: what it is counted under beside the user, None for nothing
+        @param most: sessions of the user, 0 for any
+        @param most_of_client: those of the user and this client
         @raise LimitReached: when there is none
         """
 
@@ -73,6 +86,23 @@ class _Ticket:
             memory.leave(self._key)
 
 
+@implementer(ITicket)
+class _UserTicket:
+    """The place of one session of a user."""
+
+    __slots__ = ("_keys", "_memory")
+
+    def __init__(self, memory: Memory, keys: tuple[tuple[str, str], ...]) -> None:
+        self._memory: Memory | None = memory
+        self._keys = keys
+
+    def release(self) -> None:
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            for key in self._keys:
+                memory.leave_user(key)
+
+
 @attrs.define(slots=True)
 class _Failures:
     count: int = 0
@@ -85,6 +115,7 @@ class Memory:
     See the module, and L{AnyMemory}.
 
     @ivar by_key: connections of each key
+    @ivar by_user: sessions of each user, under ("", user); and of each user at each client, under (client, user)
     @ivar last_logins: when each user has logged in last, the oldest first
     @ivar clients: failures of each client, the oldest first
     @ivar names: failures of each name, the oldest first
@@ -93,6 +124,7 @@ class Memory:
     def __init__(self) -> None:
         self.open_connections = 0
         self.by_key: dict[str, int] = {}
+        self.by_user: dict[tuple[str, str], int] = {}
         self.last_logins: dict[str, float] = {}
         self.clients: OrderedDict[str | bytes, _Failures] = OrderedDict()
         self.names: OrderedDict[str | bytes, _Failures] = OrderedDict()
@@ -118,6 +150,24 @@ class Memory:
                 self.by_key[key] = count
             else:
                 del self.by_key[key]
+
+    def enter_user(self, user: str, client: str | None, most: int, most_of_client: int) -> ITicket:
+        keys = (("", user),) if client is None else (("", user), (client, user))
+        for limit, key in zip((most, most_of_client), keys, strict=False):
+            count = self.by_user.get(key, 0)
+            if 0 < limit <= count:
+                raise taken_by_user(user, key[0], count, limit)
+        for key in keys:
+            self.by_user[key] = self.by_user.get(key, 0) + 1
+        return _UserTicket(self, keys)
+
+    def leave_user(self, key: tuple[str, str]) -> None:
+        """A session of a user has ended."""
+        count = self.by_user[key] - 1
+        if count:
+            self.by_user[key] = count
+        else:
+            del self.by_user[key]
 
     def login(self, name: str, now: float, delay: float) -> float | None:
         logins = self.last_logins
@@ -162,3 +212,11 @@ def all_taken(count: int, most: int) -> LimitReached:
 def taken_by(key: str, count: int, most: int) -> LimitReached:
     """There is no further place for this client."""
     return LimitReached("connections_per_address", f"{count} connections from {key}, at most {most}")
+
+
+def taken_by_user(user: str, client: str, count: int, most: int) -> LimitReached:
+    """There is no further place for this user; or for him at this client, where that is not ""."""
+    if client:
+        why = f"{count} connections of {user} from {client}, at most {most}"
+        return LimitReached("connections_per_user_and_address", why, PER_USER)
+    return LimitReached("connections_per_user", f"{count} connections of {user}, at most {most}", PER_USER)

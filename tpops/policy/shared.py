@@ -6,7 +6,8 @@ them.  Each worker has a row of its own in which its connections stand; when it 
 clears the row.  Logins and failures stand in tables of buckets.
 
     header       for each row: how many connections it has; then how many rows are in use
-    rows         for each row: L{PLACES} keys of clients, and room for two more kinds of keys
+                 for each row: how many sessions of users it has
+    rows         for each row: L{PLACES} keys of clients, of users, and of users at clients
     logins       buckets of entries: key, when
     failures     buckets of entries: key, when, how many, the wrong passwords that are known
 
@@ -34,7 +35,7 @@ from zope.interface import implementer
 
 from tpops.errors import LimitReached
 from tpops.interfaces import ITicket
-from tpops.policy.memory import FORGET_SECONDS, KNOWN, all_taken, mark_of, taken_by
+from tpops.policy.memory import FORGET_SECONDS, KNOWN, all_taken, mark_of, taken_by, taken_by_user
 
 _log = Logger()
 
@@ -56,7 +57,8 @@ _MARK = 8
 _LOGIN = struct.Struct("=8sd")
 _FAILURE = struct.Struct(f"=8sdI4x{KNOWN * _MARK}s")
 
-#: Keys of a row: clients; room for users, and for a user at a client.
+#: Keys of a row: clients; and, with a count of their own, users, and users at clients.
+_CLIENTS, _USERS, _USERS_AT_CLIENTS = range(3)
 _KINDS = 3
 
 _ROWS_AT = 4096
@@ -91,6 +93,7 @@ class Table:
         self.descriptor = descriptor
         self.memory = mmap.mmap(descriptor, _OCTETS)
         self.counts = memoryview(self.memory)[: (ROWS + 1) * 4].cast("I")
+        self.user_counts = memoryview(self.memory)[(ROWS + 1) * 4 : (ROWS * 2 + 1) * 4].cast("I")
 
     def lock(self) -> None:
         """
@@ -119,15 +122,16 @@ class Table:
 
     def clear(self, row: int) -> None:
         """Nobody has this row any more, or not yet."""
-        # One write that cannot be torn; who counts meanwhile may be wrong by the connections of a dead worker.
-        self.counts[row] = 0
+        # Writes that cannot be torn; who counts meanwhile may be wrong by the connections of a dead worker.
+        self.counts[row] = self.user_counts[row] = 0
         self.counts[ROWS] = max(self.counts[ROWS], row + 1)
 
     def count(self, kind: int, key: bytes) -> int:
         """How many connections stand under a key; locked."""
         found = 0
+        counts = self.counts if kind == _CLIENTS else self.user_counts
         for row in range(self.counts[ROWS]):
-            count = self.counts[row]
+            count = counts[row]
             if count:
                 start = self.start(row, kind)
                 found += self.memory[start : start + count * _KEY].count(key)
@@ -144,6 +148,7 @@ class Table:
     def close(self) -> None:
         """Let go of it."""
         self.counts.release()
+        self.user_counts.release()
         self.memory.close()
         os.close(self.descriptor)
 
@@ -151,21 +156,72 @@ class Table:
 @implementer(ITicket)
 class _Place:
     """
-    The place of one connection.
+    A place in a worker's row.
 
-    @ivar at: where in its row it stands
+    @ivar at: where in its row it stands, -1 for nowhere
     """
 
-    __slots__ = ("_memory", "at")
+    __slots__ = ("_seats", "at")
 
-    def __init__(self, memory: SharedMemory, at: int) -> None:
-        self._memory: SharedMemory | None = memory
+    def __init__(self, seats: _Seats, at: int) -> None:
+        self._seats: _Seats | None = seats
         self.at = at
 
     def release(self) -> None:
-        memory, self._memory = self._memory, None
-        if memory is not None and self.at >= 0:
-            memory.leave(self.at)
+        seats, self._seats = self._seats, None
+        if seats is not None and self.at >= 0:
+            seats.leave(self.at)
+
+
+class _Seats:
+    """
+    The places of a worker's row that have a count of their own: of clients, or of users.
+
+    @param kinds: which keys belong to a place
+    @param counts: where its count is
+    """
+
+    def __init__(self, table: Table, row: int, kinds: tuple[int, ...], counts: memoryview[int]) -> None:
+        self._table = table
+        self._row = row
+        self._counts = counts
+        self._starts = tuple(table.start(row, kind) for kind in kinds)
+        self._places: list[_Place] = []
+
+    def take(self, *keys: bytes) -> _Place:
+        """
+        A place, with these keys; locked.
+
+        @raise LimitReached: when the row is full
+        """
+        at = self._counts[self._row]
+        if at >= PLACES:
+            raise LimitReached("connections", f"{at} connections in one worker, which is what it can count")
+        memory = self._table.memory
+        for start, key in zip(self._starts, keys, strict=True):
+            memory[start + at * _KEY : start + (at + 1) * _KEY] = key
+        self._counts[self._row] = at + 1
+        place = _Place(self, at)
+        self._places.append(place)
+        return place
+
+    def leave(self, at: int) -> None:
+        """
+        A place is given back: the last one of the row moves there.
+
+        Only this process writes into its row, so no lock is needed; for a moment the last one is there twice, and never
+        one too few.
+        """
+        last = self._counts[self._row] - 1
+        memory = self._table.memory
+        for start in self._starts:
+            moved = start + last * _KEY
+            memory[start + at * _KEY : start + (at + 1) * _KEY] = memory[moved : moved + _KEY]
+        self._counts[self._row] = last
+        place = self._places.pop()
+        if place.at != at:
+            place.at = at
+            self._places[at] = place
 
 
 class SharedMemory:
@@ -179,10 +235,10 @@ class SharedMemory:
 
     def __init__(self, table: Table, row: int, secret: bytes, seconds: Callable[[], float] = time.monotonic) -> None:
         self._table = table
-        self._row = row
+        self._clients = _Seats(table, row, (_CLIENTS,), table.counts)
+        self._users = _Seats(table, row, (_USERS, _USERS_AT_CLIENTS), table.user_counts)
         self._secret = secret
         self._seconds = seconds
-        self._places: list[_Place] = []
         self._told_at = float("-inf")
         self._hash = lru_cache(_MOST_HASHES)(partial(_hash, secret))
 
@@ -193,50 +249,46 @@ class SharedMemory:
 
     def enter(self, key: str | None, most: int, most_of_key: int) -> ITicket:
         hashed = _NOBODY if key is None else self._hash("c", key)
-        table, row = self._table, self._row
+        table = self._table
         try:
             table.lock()
         except Stopped:
             self._tell()
-            return _Place(self, -1)
+            return _Place(self._clients, -1)
         try:
             if most > 0:
                 count = table.connections()
                 if count >= most:
                     raise all_taken(count, most)
             if key is not None:
-                count = table.count(0, hashed)
+                count = table.count(_CLIENTS, hashed)
                 if count >= most_of_key:
                     raise taken_by(key, count, most_of_key)
-            at = table.counts[row]
-            if at >= PLACES:
-                raise LimitReached("connections", f"{at} connections in one worker, which is what it can count")
-            start = table.start(row, 0) + at * _KEY
-            table.memory[start : start + _KEY] = hashed
-            table.counts[row] = at + 1
+            return self._clients.take(hashed)
         finally:
             table.unlock()
-        place = _Place(self, at)
-        self._places.append(place)
-        return place
 
-    def leave(self, at: int) -> None:
-        """
-        A connection has ended: the last one of the row takes its place.
-
-        Only this process writes into its row, so no lock is needed; for a moment the last one is there twice, and never
-        one too few.
-        """
-        table, row = self._table, self._row
-        last = table.counts[row] - 1
-        start = table.start(row, 0)
-        moved = start + last * _KEY
-        table.memory[start + at * _KEY : start + (at + 1) * _KEY] = table.memory[moved : moved + _KEY]
-        table.counts[row] = last
-        place = self._places.pop()
-        if place.at != at:
-            place.at = at
-            self._places[at] = place
+    def enter_user(self, user: str, client: str | None, most: int, most_of_client: int) -> ITicket:
+        key = self._hash("u", user)
+        both = _NOBODY if client is None else self._hash("a", f"{client}\n{user}")
+        table = self._table
+        try:
+            table.lock()
+        except Stopped:
+            self._tell()
+            return _Place(self._users, -1)
+        try:
+            if most > 0:
+                count = table.count(_USERS, key)
+                if count >= most:
+                    raise taken_by_user(user, "", count, most)
+            if client is not None and most_of_client > 0:
+                count = table.count(_USERS_AT_CLIENTS, both)
+                if count >= most_of_client:
+                    raise taken_by_user(user, client, count, most_of_client)
+            return self._users.take(key, both)
+        finally:
+            table.unlock()
 
     def login(self, name: str, now: float, delay: float) -> float | None:
         key = self._hash("l", name)

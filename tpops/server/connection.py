@@ -21,8 +21,19 @@ from tpops.model import Peer, Session
 from tpops.protocol import replies
 from tpops.protocol.commands import SASL_LINE_OCTETS
 from tpops.protocol.states import Conversation
+from tpops.server.reasons import (
+    BAD_COMMANDS,
+    COMMANDS_AFTER_LOGIN,
+    COMMANDS_BEFORE_LOGIN,
+    ERRORS_AFTER_LOGIN,
+    ERRORS_BEFORE_LOGIN,
+    IDLE,
+    LINE_TOO_LONG,
+    SESSION_LIMIT,
+    WRITE_STALLED,
+)
 from tpops.server.shared import Shared
-from tpops.server.timers import IDLE, SESSION_LIMIT, WRITE_STALLED, ConnectionTimer
+from tpops.server.timers import ConnectionTimer
 
 #: Octets of unhandled input at which reading pauses.
 _MOST_INPUT = 16384
@@ -60,6 +71,8 @@ class Connection(pop3.POP3):
     _read_closed = False
     _reading = True
     _errors = 0
+    _commands_left = 0
+    _errors_left = 0
     _input = b""
     _at = 0
     _unsent = 0
@@ -72,6 +85,7 @@ class Connection(pop3.POP3):
         offer = shared.offers.at_first(peer.host, tls)
         self.conversation = Conversation(offer, shared.stamp() if offer.apop else None)
         self.timer = ConnectionTimer(shared.clock, shared.options, self._expired)
+        self.count_anew(shared.options.commands_before_login, shared.options.errors_before_login)
         self._output: list[bytes] = []
 
     # Lines in.
@@ -144,7 +158,7 @@ class Connection(pop3.POP3):
         """Refuse a line that is too long; one far too long ends the connection."""
         self.send(replies.LINE_TOO_LONG)
         if len(line) > self.shared.options.disconnect_octets or self.conversation.longest_line is not None:
-            self.close("line too long")
+            self.close(LINE_TOO_LONG)
         else:
             self._count_error()
 
@@ -155,10 +169,32 @@ class Connection(pop3.POP3):
 
     def _count_error(self) -> None:
         self._errors += 1
+        self._errors_left -= 1
         most = self.shared.options.bad_commands
-        if most and self._errors >= most and not self.closing:
+        if self.closing:
+            return
+        if most and self._errors >= most:
             self.send(replies.TOO_MANY_ERRORS)
-            self.close("too many errors")
+            self.close(BAD_COMMANDS)
+        elif self._errors_left == 0:
+            self.send(replies.TOO_MANY_ERRORS)
+            self.close(ERRORS_AFTER_LOGIN if self.timer.logged_in else ERRORS_BEFORE_LOGIN)
+
+    def count_command(self) -> bool:
+        """A command has come; whether it is one too many, which ends the connection."""
+        # Counted down, so that nothing is looked up; without a limit it begins at 0 and never gets there again.
+        self._commands_left -= 1
+        if self._commands_left != 0:
+            return False
+        self.send(replies.TOO_MANY_COMMANDS)
+        self.close(COMMANDS_AFTER_LOGIN if self.timer.logged_in else COMMANDS_BEFORE_LOGIN)
+        return True
+
+    def count_anew(self, commands: int, errors: int) -> None:
+        """From now on so many commands are carried out, and the last of so many errors ends the connection."""
+        self._commands_left = commands + 1 if commands else 0
+        self._errors_left = errors
+        self._errors = 0
 
     def _limit_input(self) -> None:
         """Stop reading when too much waits, go on when it does not."""

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.mail.interfaces import IMailboxPOP3
 
 from tpops.credentials import Acting, APOPCredentials, CRAMMD5Credentials, NamePassword, Proven
-from tpops.errors import BadCredentials, LoginError, LoginRefused, StorageError, TpopsError
+from tpops.errors import BadCredentials, LimitReached, LoginError, LoginRefused, StorageError, TpopsError
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account, Caller
 from tpops.protocol import replies, sasl
@@ -32,6 +32,7 @@ from tpops.protocol.actions import (
     Result,
 )
 from tpops.server.foreign import open_foreign
+from tpops.server.reasons import AUTH_FAILED
 
 if TYPE_CHECKING:
     from tpops.server.pop3 import POP3Server
@@ -54,7 +55,7 @@ async def log_in(server: POP3Server, action: AnyLogin) -> None:
     started = server.shared.clock.seconds()
     try:
         mailbox, logout = await _open(server, action)
-    except (LoginRefused, StorageError) as refused:
+    except (LoginRefused, StorageError, LimitReached) as refused:
         _tell(server, "login-refused", refused)
         server.refused(refused)
         return
@@ -174,7 +175,7 @@ async def _fail(server: POP3Server, failed: BadCredentials, started: float, acti
     await server.sleep(answer_at - server.shared.clock.seconds())
     if session.login_failures >= server.shared.options.auth_tries:
         server.send(replies.from_error(failed))
-        server.close("authentication failed")
+        server.close(AUTH_FAILED)
     elif isinstance(action, LoginRejected) and action.challenge is not None:
         server.send(replies.challenge(sasl.encode(action.challenge)))
     else:
@@ -182,4 +183,9 @@ async def _fail(server: POP3Server, failed: BadCredentials, started: float, acti
 
 
 def _tell(server: POP3Server, kind: str, why: TpopsError) -> None:
-    server.shared.events.emit(kind, server.session, f"{type(why).__name__}: {why}" if str(why) else type(why).__name__)
+    words = [type(why).__name__]
+    if isinstance(why, LimitReached):
+        words.append(why.limit)
+    if str(why):
+        words.append(str(why))
+    server.shared.events.emit(kind, server.session, ": ".join(words))

@@ -18,6 +18,10 @@ class ServerOptions:
     @ivar command_octets: longest command line with its line end; a longer one is refused
     @ivar disconnect_octets: a line longer than this ends the connection
     @ivar bad_commands: refused commands in a row that end the connection
+    @ivar commands_before_login: commands until the login; one more ends the connection, 0 for any number
+    @ivar commands_after_login: the same afterwards
+    @ivar errors_before_login: refused commands until the login that end the connection, 0 for any number
+    @ivar errors_after_login: the same afterwards
     @ivar master_separator: parts "user*master" in the name of a client that can give only one; b"" parts nothing
     @ivar refuse_utf8_headers: without UTF8 mode, refuse messages with UTF-8 header fields (RFC 6856 section 5)
     """
@@ -30,5 +34,9 @@ class ServerOptions:
     command_octets: int = 255
     disconnect_octets: int = 1024
     bad_commands: int = 20
+    commands_before_login: int = 0
+    commands_after_login: int = 0
+    errors_before_login: int = 0
+    errors_after_login: int = 0
     master_separator: bytes = b""
     refuse_utf8_headers: bool = False

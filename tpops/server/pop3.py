@@ -30,7 +30,7 @@ from tpops.server.client_certificates import objection
 from tpops.server.connection import Connection
 from tpops.server.login import Logout, consult, log_in
 from tpops.server.offers import IMPLICIT
-from tpops.server.timers import IDLE, LOGIN_TIMEOUT, SESSION_LIMIT, WRITE_STALLED
+from tpops.server.reasons import LIMITS, NO_LOGIN
 from tpops.server.transfer import send_listing, send_message
 
 _log = Logger()
@@ -38,13 +38,8 @@ _log = Logger()
 #: What a session's TLS is while the handshake lasts.
 _PENDING = "handshake"
 
-#: Ends of a session that one of our limits brought about.
-_LIMITS = frozenset(
-    (
-        *(LOGIN_TIMEOUT, IDLE, SESSION_LIMIT, WRITE_STALLED),
-        *("line too long", "too many errors", "authentication failed", "plaintext refused"),
-    )
-)
+#: Seconds that a client gets to take our last word when it has to make room.
+_FAREWELL_SECONDS = 1.0
 
 
 @implementer(IHandshakeListener)
@@ -71,6 +66,8 @@ class POP3Server(Connection):
         if self.tls == IMPLICIT:
             self._handshake()
         self.transport.registerProducer(self, True)
+        if not self.shared.limiter.exempt(self.session.peer):
+            self.shared.strangers.come(self)
         try:
             self._ticket = self.shared.limiter.admit(self.session.peer)
         except LimitReached as refused:
@@ -80,6 +77,15 @@ class POP3Server(Connection):
             return
         self.shared.events.emit("connect", self.session)
         self.transport.write(self.conversation.greeting())
+
+    def make_room(self, most: int) -> None:
+        """See L{tpops.server.strangers.Stranger}."""
+        if self.paused or self.session.tls == _PENDING:
+            self.abort(NO_LOGIN)
+            return
+        self.send(replies.NEW_CLIENTS)
+        self.close(NO_LOGIN)
+        self.shared.clock.callLater(_FAREWELL_SECONDS, self.abort, NO_LOGIN)
 
     def _find_local_address(self) -> None:
         """Our end of the connection, where the listener alone does not tell."""
@@ -95,6 +101,7 @@ class POP3Server(Connection):
         self.session.reason = self.session.reason or "client closed"
         if self._ticket is not None:
             self._ticket.release()
+        self.shared.strangers.leave(self)
         was_busy = self.busy
         self.stop_waiting()
         if not was_busy:
@@ -122,8 +129,9 @@ class POP3Server(Connection):
         if self._logout is not None:
             run(self._log_out()).addErrback(self._log_failure)
         self.session.ended_at = self.shared.epoch()
-        if self.session.reason in _LIMITS:
-            self.shared.events.emit("limit", self.session, self.session.reason)
+        limit = LIMITS.get(self.session.reason)
+        if limit is not None:
+            self.shared.events.emit("limit", self.session, f"{limit}: {self.session.reason}")
         if self.session.user is not None:
             self.shared.events.emit("logout", self.session, self.session.reason)
         self.shared.events.emit("disconnect", self.session, self.session.reason)
@@ -140,6 +148,8 @@ class POP3Server(Connection):
 
     def lineReceived(self, line: bytes) -> None:
         """Handle one line."""
+        if self.count_command():
+            return
         try:
             result = self.conversation.handle(line)
         except CommandError as refused:
@@ -243,7 +253,9 @@ class POP3Server(Connection):
         """The portal has given a mailbox; when the client has gone meanwhile, it is given back."""
         self.mailbox = mailbox
         self._logout = logout
-        self._errors = 0
+        self.shared.strangers.leave(self)
+        options = self.shared.options
+        self.count_anew(options.commands_after_login, options.errors_after_login)
         if not self.gone:
             self.timer.login()
             self.conversation.logged_in(mailbox)

@@ -12,11 +12,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tpops.server.options import ServerOptions
-
-LOGIN_TIMEOUT = "login timeout"
-IDLE = "idle"
-SESSION_LIMIT = "session limit"
-WRITE_STALLED = "write stalled"
+from tpops.server.reasons import IDLE, LOGIN_TIMEOUT, SESSION_LIMIT, WRITE_STALLED
 
 _NEVER = float("inf")
 
