@@ -55,6 +55,10 @@ class _Job:
         if self.to_the_end:
             self.timer.cancel()
 
+    def expire(self, limit: float) -> None:
+        """The time is up."""
+        self.settle(_failure(f"no answer within {limit:g} seconds"))
+
     def settle(self, result: object) -> None:
         """Give the answer, if somebody still waits."""
         if self.timer is not None and self.timer.active():
@@ -130,7 +134,7 @@ class Pool:
             answer.errback(_failure("not started"))
             return answer
         job = _Job(work, self._seconds() + limit, answer, to_the_end)
-        job.timer = self._reactor.callLater(limit, job.settle, _failure(f"no answer within {limit:g} seconds"))
+        job.timer = self._reactor.callLater(limit, job.expire, limit)
         self._waiting.append(job)
         self._next()
         return answer

@@ -162,9 +162,10 @@ class V2:
         """See L{Schema.listing}."""
         assert isinstance(held, Lease)
         mailbox, rewritten, following = held.state
-        begin, old = 0, Snapshot.of([], [], [])
         if kept is not None and kept[0][:2] == (mailbox, rewritten):
             begin, old = kept[0][2], kept[1]
+        else:
+            begin, old = 0, Snapshot.of([], [], [])
         if begin < following:
             rows = client.select(_LIST, (mailbox, begin, following), until).rows
             old = old.extended([row[1] for row in rows], [row[2] for row in rows], [b"%d" % row[0] for row in rows])
