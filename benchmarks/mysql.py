@@ -201,8 +201,8 @@ def _peers(database: Database, schema: str, python: Path) -> list[Peer]:
     return [*peers, dovecot]
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything that was asked for; raises OSError where the database does not start."""
+def measure(options: argparse.Namespace, path: Path) -> dict[str, Any]:
+    """Everything that was asked for, written down after each server; OSError where the database does not start."""
     settings = _settings(options)
     repeat = options.repeat or (1 if options.quick else 2)
     build(HERE / "load.c", settings.programs)
@@ -231,6 +231,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 work = ["poll", "fetch", "list"] if turn else ["verify", "poll", "fetch", "list"]
                 fresh = do_all(peer, work, settings, say)
                 document["records"] += [{"server": peer.name, "repeat": turn, **completed(record)} for record in fresh]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(document, indent=1))
     return document
 
 
@@ -245,15 +247,12 @@ def main(arguments: list[str] | None = None) -> int:
     if absent:
         say(f"not installed: {', '.join(absent)} (apt-get install mariadb-server)")
         return 2
+    name = time.strftime("%Y%m%d-%H%M%S-mysql.json", time.gmtime())
     before = signal.signal(signal.SIGTERM, _leave)
     try:
-        document = measure(options)
+        document = measure(options, options.json or options.scratch / "results" / name)
     finally:
         signal.signal(signal.SIGTERM, before)
-    name = time.strftime("%Y%m%d-%H%M%S-mysql.json", time.gmtime())
-    path = options.json or options.scratch / "results" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1))
     text = as_markdown(document)
     print(text)
     if options.markdown:

@@ -162,7 +162,9 @@ class Database:
             self._script(REPOSITORY / "tpops" / "db" / "schema" / f"{part}.sql", name)
         self.run(f"USE {name}")
         self.run("SET foreign_key_checks = 0")
+        self.run("START TRANSACTION")
         (self._fill_v2 if schema == "v2" else self._fill_classic)(site)
+        self.run("COMMIT")
         for (table,) in self.run("SHOW TABLES"):
             self.run(f"ANALYZE TABLE {table}")
         self._settle()
