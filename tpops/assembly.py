@@ -17,13 +17,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from tpops import mail_database
+from tpops import mail_database, plugins
 from tpops.config.schema import Config
 from tpops.cred import names, secret_file
 from tpops.cred.password_file import read_secret
 from tpops.mailbox.locations import Maildrops, Store
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.mailbox.mbox import MboxDriver, MboxOptions
+from tpops.mailbox.plugin_stores import PluginStores
 from tpops.mailbox.proxy import Lookup, ProxyStore
 from tpops.mailbox.quota import Quota
 from tpops.policy.limits import Limits
@@ -158,6 +159,13 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream
     }
     if mail_database.used(config):
         stores["mysql"] = mail_database.driver(config, reactor)
+    if config.store:
+        stores["plugin"] = PluginStores(
+            {
+                one.name: plugins.factory("store", one.driver).make(reactor, run_in_thread, one.settings())
+                for one in config.store
+            }
+        )
     quota = Quota(config.quota.octets, config.quota.messages)
     return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores, quota)
 

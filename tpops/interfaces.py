@@ -11,7 +11,7 @@ line ends and before dot-stuffing, as LIST announces them (RFC 1939 section 11).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 
 from zope.interface import Attribute, Interface
 
@@ -306,6 +306,46 @@ class IReceiver(Interface):
 
     async def stop() -> None:
         """Let go of everything.  Idempotent, never raises."""
+
+
+class IPluginFactory(Interface):
+    """What a package of somebody else's offers; see L{tpops.plugins}."""
+
+    name: str = Attribute('what stands behind "plugin:" in the configuration: letters, digits, "_", "." or "-"')
+    about: str = Attribute("one line for the operator")
+    settings: type = Attribute("its keys: a class derived from tpops.config.section.Section")
+
+
+class ISinkFactory(IPluginFactory):
+    """Makes receivers of events: [[sink]]."""
+
+    def make(reactor: object, settings: Mapping[str, object]) -> IReceiver:
+        """One of them.  @raise ConfigError: when it cannot be used as it is configured"""
+
+
+class IAccountsFactory(IPluginFactory):
+    """Makes accounts sources: [[accounts]]."""
+
+    def make(name: str, means: object, settings: Mapping[str, object]) -> IAccounts:
+        """
+        One of them, derived from one of the bases in L{tpops.cred.source}.
+
+        @param name: of the source, in the configuration
+        @param means: L{tpops.cred.source.Means}
+        @raise ConfigError: when it cannot be used as it is configured
+        """
+
+
+class IStoreFactory(IPluginFactory):
+    """Makes stores of maildrops: [[store]]."""
+
+    def make(reactor: object, run_in_thread: object, settings: Mapping[str, object]) -> object:
+        """
+        One of them, as L{tpops.mailbox.locations.Store}.
+
+        @param run_in_thread: runs a blocking function in a thread: C{run_in_thread(function, *arguments)}
+        @raise ConfigError: when it cannot be used as it is configured
+        """
 
 
 class ITicket(Interface):

@@ -19,6 +19,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThreadPool
 
+from tpops import plugins
 from tpops.config.schema import Config
 from tpops.config.sinks.base import SinkSection
 from tpops.config.sinks.network import Drac, UDPNotice, Whoson, host_and_port
@@ -69,6 +70,9 @@ async def stop(sinks: Sequence[Sink | LastLoginSink]) -> None:
 
 def _receiver(section: SinkSection, reactor: Any) -> IReceiver:
     """Whom a sink tells."""
+    if section.driver.startswith(plugins.PREFIX):
+        theirs: IReceiver = plugins.factory("sink", section.driver).make(reactor, section.settings())
+        return theirs
     match section:
         case Whoson():
             servers = [_whoson_server(one) for one in section.servers]

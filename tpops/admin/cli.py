@@ -24,6 +24,7 @@ from tpops.admin.init import init
 from tpops.admin.mailbox import mailbox
 from tpops.admin.passwords import pw
 from tpops.admin.pbs import pbs
+from tpops.admin.plugins import plugins
 from tpops.admin.show import config as show
 from tpops.admin.tls import tls
 from tpops.admin.users import user
@@ -61,6 +62,7 @@ for _command in (
     tls,
     doctor,
     show,
+    plugins,
     store,
     pipe,
 ):

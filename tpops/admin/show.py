@@ -15,7 +15,6 @@ from rich.table import Column, Table
 from tpops.admin.context import configuration, show
 from tpops.config.model_walk import effective, label, secret, tables
 from tpops.config.reference import toml
-from tpops.config.schema import Config
 
 
 @click.command("config")
@@ -24,7 +23,7 @@ from tpops.config.schema import Config
 def config(context: click.Context, as_json: bool) -> None:
     """Show every value of the configuration with its origin."""
     loaded = configuration(context)
-    known = tables(Config)
+    known = tables(type(loaded.config))
     rows = {
         label(path): {
             "value": "(secret)" if secret(path, known) else value,

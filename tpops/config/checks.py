@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from tpops.patterns import Pattern
 
 #: Kinds of maildrops, and what "$(...)" may name, in a mail location.
-LOCATION_KINDS = ("maildir", "mbox", "mysql", "proxy")
+LOCATION_KINDS = ("maildir", "mbox", "mysql", "proxy", "plugin")
 LOCATION_VARIABLES = ("user", "local_part", "domain", "home", "folder")
 
 #: Kinds of lookup tables that can be read.
@@ -173,6 +173,10 @@ def _one_location(value: str, info: ValidationInfo) -> str:
         raise ValueError('has a "$" that starts no variable; variables are written $(name)')
     if kind == "mysql":
         return value
+    if kind == "plugin":
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}:.+", rest):
+            raise ValueError('must have the name of a [[store]] and a place behind "plugin:"')
+        return value
     if kind == "proxy":
         return f"{kind}:{proxy_server(rest)}"
     if rest.startswith("~") and not rest.startswith("~/"):
@@ -296,6 +300,12 @@ def ignored_folders(value: tuple[str, ...]) -> tuple[str, ...]:
         if one.startswith("^"):
             _expression(one)
     return value
+
+
+def stores_named(location: str) -> list[str]:
+    """The names of the stores of other packages in a mail location."""
+    each = _BETWEEN_LOCATIONS.split(location)
+    return [one.split(":", 2)[1] for one in each if one.startswith("plugin:")]
 
 
 def folders_named(location: str) -> tuple[bool, bool]:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 from pydantic import BaseModel, ValidationError
 
-from tpops.config import checks, positions
+from tpops.config import checks, plugins, positions
 from tpops.config.accounts.base import AccountSource
 from tpops.config.model_walk import Tables, effective, label, secret, tables, without_kind
 from tpops.config.positions import Path
@@ -110,9 +110,10 @@ def load(path: str, uid: int | None = None, text: str | None = None) -> Loaded:
     places = positions.lines(text)
     context = {"directory": os.path.dirname(os.path.abspath(path))}
     try:
-        config = Config.model_validate(data, context=context)
+        model = plugins.model_for(data)
+        config = model.model_validate(data, context=context)
     except ValidationError as error:
-        raise ConfigError(explain(error, path, places, Config)) from None
+        raise ConfigError(explain(error, path, places, model)) from None
     open_secrets = [] if read_before else list(_open_secrets(config, path, places))
     if open_secrets:
         raise ConfigError(open_secrets)
@@ -127,7 +128,7 @@ def _open_secrets(config: Config, path: str, places: Mapping[Path, int]) -> Iter
     """The secrets in a file that everybody on the machine may read."""
     if not os.stat(path).st_mode & stat.S_IROTH:
         return
-    known = tables(Config)
+    known = tables(type(config))
     for where, value in effective(config):
         if value and where in places and secret(where, known):
             yield (

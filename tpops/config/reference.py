@@ -43,6 +43,9 @@ _SAMPLE_HEAD = """\
 # "tpops check" tells whether this file is right, "tpops config" shows what is in force.
 """
 
+#: Tables that are right only where a package of somebody else is installed.
+_NOT_IN_SAMPLE = ("store",)
+
 #: Values of the sample file: table -> key -> TOML value.
 Values = Mapping[str, Mapping[str, str]]
 
@@ -72,6 +75,15 @@ def _default(field: FieldInfo) -> str:
     if shown := facts(field)["shown"]:
         return str(shown)
     return "must be given" if field.is_required() else f"`{toml(field.default)}`"
+
+
+def described(field: FieldInfo) -> str:
+    """Type and default of a key, for people; of a type that is not among ours, its name."""
+    try:
+        kind = _type(field)
+    except KeyError:
+        kind = str(getattr(field.annotation, "__name__", field.annotation))
+    return f"{kind}, {_default(field)}".replace("`", "")
 
 
 def _header(name: str, table: Table) -> str:
@@ -114,7 +126,7 @@ def render_sample(values: Values | None = None) -> str:
     given = values or {}
     lines = [_SAMPLE_HEAD]
     for name, table in tables(Config).items():
-        if not name:
+        if not name or name in _NOT_IN_SAMPLE:
             continue
         chosen = given.get(name, {})
         lines.append(f"# {table.text}")

@@ -34,6 +34,7 @@ from tpops.config.proxy import Proxy
 from tpops.config.section import Network, PathText, Section, key
 from tpops.config.server import STATE_DIRECTORY, Server
 from tpops.config.sinks.union import AnySink
+from tpops.config.stores import StoreSection
 
 
 class TLS(Section):
@@ -242,6 +243,7 @@ class Config(Section):
     oauth: OAuth = OAuth()
     app_passwords: AppPasswords = AppPasswords()
     folders: Folders = Folders()
+    store: Annotated[tuple[StoreSection, ...], Field(strict=False)] = ()
     mail: Mail = Mail()
     maildir: Maildir = Maildir()
     mbox: Mbox = Mbox()
@@ -282,6 +284,22 @@ class Config(Section):
     @classmethod
     def _sinks_differ(cls, value: tuple[AnySink, ...]) -> tuple[AnySink, ...]:
         _no_duplicates([sink.name for sink in value], "names a sink twice:")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _stores_differ(cls, value: tuple[StoreSection, ...]) -> tuple[StoreSection, ...]:
+        _no_duplicates([store.name for store in value], "names a store twice:")
+        return value
+
+    @field_validator("mail")
+    @classmethod
+    def _stores_are_there(cls, value: Mail, info: ValidationInfo) -> Mail:
+        stores = [store.name for store in info.data.get("store", ())]
+        for name in checks.stores_named(value.location):
+            if "store" in info.data and name not in stores:
+                known = ", ".join(stores) or "none"
+                raise ValueError(f"names the store {name} in location; in [[store]] there are {known}")
         return value
 
     @field_validator("delivery")

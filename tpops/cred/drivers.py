@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from tpops import plugins
 from tpops.cred.source import Means, Source
 from tpops.errors import ConfigError
 
@@ -39,11 +40,14 @@ def kinds() -> tuple[str, ...]:
 
 def make(kind: str, name: str, settings: Mapping[str, object], means: Means) -> Source:
     """
-    An accounts source of one of the L{kinds}.
+    An accounts source of one of the L{kinds}, or of another package.
 
     @param settings: the keys of this kind
     @raise ConfigError: when a library that it needs is not installed, or the settings cannot be used
     """
+    if kind.startswith(plugins.PREFIX):
+        theirs: Source = plugins.factory("accounts", kind).make(name, means, settings)
+        return theirs
     module, class_name, extra = _KINDS[kind]
     driver = load(module, class_name, extra, f'accounts source {name}: driver "{kind}"')
     made: Source = driver(name=name, means=means, **settings)

@@ -3,7 +3,8 @@ Where a user's mail lies: templates such as C{maildir:/var/mail/$(domain)/$(loca
 
 Purpose: one syntax for all drivers: C{$(user) $(local_part) $(domain) $(home)} as tpop3d has them, C{$(user[0])} for
 one character of a value (C{[-1]} is the last), and a C{~} at the beginning for the home directory.  C{mysql:} and the
-name of an owner is mail in a database; the name may be left out where it is the login name.  Several places may be
+name of an owner is mail in a database; the name may be left out where it is the login name.  C{plugin:}, the name of a
+store of another package, a colon and a place is mail there.  Several places may be
 written one behind the other, parted by spaces; the first where there is something is the user's.  An account that
 has a location of its own does not use the configured one.
 Folders: C{$(folder)} is the folder that the user asks for; a location with it is for users who ask for one, and must be
@@ -44,7 +45,7 @@ OpenFor = Callable[[Account, bytes, Caller], Awaitable[IMaildrop]]
 FILES = ("maildir", "mbox")
 
 #: All kinds.
-KINDS = (*FILES, "mysql", "proxy")
+KINDS = (*FILES, "mysql", "proxy", "plugin")
 
 VARIABLES = ("user", "local_part", "domain", "home", "folder")
 

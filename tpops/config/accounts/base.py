@@ -35,7 +35,7 @@ class AccountSource(Section):
         str,
         AfterValidator(checks.source_name),
         key("Name of the source in logs and for `tpops user --source`.", shown="the driver's name"),
-    ] = Field(default_factory=lambda data: str(data.get("driver", "")))
+    ] = Field(default_factory=lambda data: str(data.get("driver", "")).rpartition(":")[2])
 
     def settings(self) -> dict[str, object]:
         """The keys of this driver, with their values."""
