@@ -144,6 +144,11 @@ class POP3Service(Service):
         super().stopService()
         return self._listen_no_more().addCallback(lambda _: Deferred.fromCoroutine(self._end()))
 
+    @property
+    def busy(self) -> bool:
+        """Whether there are sessions."""
+        return any(one.busy for one in (self._generation, *self._former))
+
     async def leave(self) -> None:
         """Let nobody in any more, and wait until the last session has ended by itself, or the service is stopped."""
         await self._listen_no_more()
@@ -241,9 +246,13 @@ class POP3Service(Service):
         if names:
             raise ConfigError([f"the accounts source {name} {_NEEDS_RIGHTS}" for name in names])
 
+    def wanted(self, generation: Generation) -> list[tuple[Listener, Factory[Any]]]:
+        """Where a generation is to be served by this process."""
+        return list(generation.listeners())
+
     def _prepare(self, generation: Generation) -> tuple[list[tuple[Listener, Factory[Any]]], dict[str, socket]]:
         """Where a generation listens, and sockets for it."""
-        wanted = list(generation.listeners())
+        wanted = self.wanted(generation)
         try:
             return wanted, self._sockets.prepare([listener for listener, _ in wanted], self._identity)
         except ConfigError as problem:

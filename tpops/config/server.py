@@ -48,6 +48,13 @@ class Server(Section):
         float,
         key("How long sessions may go on after TERM; then they are ended, and nothing of theirs is deleted.", ge=0),
     ] = 30.0
+    autoclose_seconds: Annotated[
+        float,
+        key(
+            "In the `wait` mode of inetd: give the port back when nobody has been connected for so long; 0 keeps it.",
+            ge=0,
+        ),
+    ] = 60.0
 
     @property
     def processes(self) -> int:
