@@ -97,9 +97,14 @@ class Session:
 
     def end(self) -> None:
         """Let go of everything."""
-        if self._has_lock and not self.wrong("lock stays"):
-            self._lock.release()
+        self.let_go()
         self._socket.close()
+
+    def let_go(self) -> None:
+        """Release the maildrop; whoever has the answer to QUIT finds it free."""
+        if self._has_lock:
+            self._has_lock = False
+            self._lock.release()
 
     def say(self, line: bytes) -> None:
         """Send a line."""
@@ -117,6 +122,7 @@ class Session:
             self._input = b""
         verb, _, argument = line.partition(b" ")
         if verb.upper() == b"QUIT":
+            self.let_go()
             self.say(b"-ERR no" if self.wrong("quit") and self._in else b"+OK")
             return False
         method = getattr(self, "do_" + verb.decode("ascii").lower(), None)

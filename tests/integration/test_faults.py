@@ -151,6 +151,9 @@ class VanishTests(SynchronousTestCase):
         self.finish_session()
         wait_until(lambda: self.server.descriptors() == self.descriptors, f"{step}: descriptors", AT_ONCE_SECONDS)
         wait_until(lambda: len(self.server.access()) >= self.connections, f"{step}: access log", AT_ONCE_SECONDS)
+        wait_until(
+            lambda: len(self.server.events("disconnect")) >= self.connections, f"{step}: event log", AT_ONCE_SECONDS
+        )
         self.assertEqual(len(self.server.access()), self.connections, step)
         self.assertEqual(len(self.server.events("disconnect")), self.connections, step)
         self.assertEqual(self.server.names(), {"1.host", "2.host"}, step)

@@ -23,7 +23,8 @@ class RehashTests(SynchronousTestCase):
         sqlite.create(self.path)
         row = (USER, hashes.hash_password(PASSWORD.encode(), scheme), None, str(server.directory / USER))
         with closing(self.database()) as database:
-            database.execute("INSERT INTO users VALUES (?, ?, 1, ?, ?, NULL, NULL, 0, 0)", row)
+            columns = "name, password_hash, maildrop, home, created_at, changed_at"
+            database.execute(f"INSERT INTO users ({columns}) VALUES (?, ?, ?, ?, 0, 0)", row)
         return server.start()
 
     def database(self) -> sqlite3.Connection:
