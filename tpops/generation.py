@@ -30,7 +30,8 @@ from tpops.cred.masters import Masters
 from tpops.cred.realm import Realm
 from tpops.delivery.lmtp_service import LMTPService
 from tpops.events.bus import EventBus
-from tpops.policy.memory import AnyMemory
+from tpops.events.counters import Counters
+from tpops.policy.memory import AnyMemory, octets_of, text_of
 from tpops.postfix.service import RelayService
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
@@ -67,19 +68,30 @@ class Generation:
 
     @ivar config: the configuration
     @ivar sinks: who is told of logins outside, with the figures of each
+    @ivar shared: what its connections have in common
+    @ivar logs: its logs
+    @param counters: count what happens
     @param memory: what the limits remember
     @param before: the generation whose place it takes; what this process could no longer read stays as it was there
     @raise ConfigError: when something cannot be used as it is configured
     """
 
-    def __init__(self, config: Config, reactor: Any, memory: AnyMemory, before: Generation | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        memory: AnyMemory,
+        counters: Counters,
+        before: Generation | None = None,
+    ) -> None:
         self.config = config
+        self._counters = counters
         self._memory = memory
         self._reactor = reactor
         self._backend = Backend(config, reactor)
         self._bus = EventBus((), time.time, reactor, config.pop_before_smtp.ok_wait_seconds)
         self._relay = RelayService(config, reactor) if config.pop_before_smtp.store else None
-        self._logs = Logs()
+        self.logs = Logs()
         self.sinks = sinks.made(config, reactor, self._backend.names.split)
         self._last_login = sinks.last_login(config, reactor)
         self._keyring: Keyring | None = None
@@ -87,13 +99,13 @@ class Generation:
         same = before if before is not None and before.config.tls == config.tls else None
         self._clients: ClientCertificates | None = same._clients if same else assembly.client_certificates(config)
         self._certificates: Certificates | None = same._certificates if same else self._make_certificates()
-        self._shared = self._make_shared()
+        self.shared = self._make_shared()
         self._lmtp = LMTPService(config, self._backend, reactor, self._tell_delivery)
 
     def listeners(self) -> Iterator[tuple[Listener, Factory[Any]]]:
         """Where this configuration listens, and what serves there; new factories at each call."""
         for one in self.config.listen:
-            factory = POP3Factory(self._shared)
+            factory = POP3Factory(self.shared)
             factory.tls = self.config.tls_mode(one)
             if one.proxy_protocol:
                 factory.balancers = [ipaddress.ip_network(network) for network in one.proxy_networks]
@@ -117,7 +129,8 @@ class Generation:
 
         @raise ConfigError: when something cannot be used as it is configured
         """
-        self._logs.open(self.config.log, self.config.server.hostname, self._bus, self._reactor)
+        self.logs.open(self.config.log, self.config.server.hostname, self._bus, self._reactor)
+        self._bus.add(self._counters)
         if self._relay is not None:
             self._relay.start()
             self._bus.add(self._relay.sink)
@@ -136,7 +149,22 @@ class Generation:
     @property
     def busy(self) -> bool:
         """Whether there are sessions, or messages on their way in."""
-        return bool(self._shared.connections) or self._lmtp.busy
+        return bool(self.shared.connections) or self._lmtp.busy
+
+    def known_as(self, who: str) -> set[str]:
+        """Under what failures of a client, or of a name, are counted."""
+        return {self._limiter.client(who), text_of(self.shared.whose(octets_of(who)))}
+
+    def queues(self) -> dict[str, int]:
+        """What waits."""
+        found = {"deliveries": self._lmtp.shared.deliveries.under_way, "events": self._bus.pending()}
+        if self.logs.sender is not None:
+            found["syslog"] = self.logs.sender.waiting
+        return found
+
+    def sink_failures(self) -> dict[str, int]:
+        """How often each receiver of events has failed, by name."""
+        return dict(self._bus.failures)
 
     def drain(self) -> None:
         """No mail comes in any more, but for what is on its way, and nobody is asked about relaying; sessions go on."""
@@ -146,12 +174,12 @@ class Generation:
 
     def reopen_logs(self) -> None:
         """The log files have been moved away."""
-        self._logs.reopen()
+        self.logs.reopen()
 
     async def end_sessions(self) -> None:
         """End every session without deleting anything; those in UPDATE, and deliveries, come to their end."""
         mail_ends = Deferred.fromCoroutine(self._lmtp.end_sessions())
-        connections = self._shared.connections
+        connections = self.shared.connections
         for connection in list(connections):
             if not connection.busy:
                 connection.close("server shutdown")
@@ -176,7 +204,7 @@ class Generation:
             await self._relay.stop()
         await self._backend.stop()
         self._bus.close()
-        self._logs.close()
+        self.logs.close()
 
     # Parts.
 
@@ -184,7 +212,7 @@ class Generation:
         config, backend = self.config, self._backend
         acting = Masters(backend.checker.requestAvatarId, backend.names, **config.masters.settings())
         self._oauth = self._bearer_tokens()
-        limiter = assembly.limiter(config, self._memory, self._reactor.seconds)
+        self._limiter = limiter = assembly.limiter(config, self._memory, self._reactor.seconds)
         portal = Portal(
             Realm(backend.checker, backend.maildrops, limiter.login_delay, limiter.admit_user),
             [backend.checker, acting],
@@ -228,7 +256,7 @@ class Generation:
         protocol = self.config.protocol
         mechanisms: Mechanisms = {b"PLAIN": Plain, b"LOGIN": LoginExchange}
         if "CRAM-MD5" in proven:
-            mechanisms[b"CRAM-MD5"] = lambda: CramMD5(self._shared.stamp())
+            mechanisms[b"CRAM-MD5"] = lambda: CramMD5(self.shared.stamp())
         if self.config.oauth.used:
             advice = Advice(" ".join(self.config.oauth.scopes), self.config.oauth.openid_configuration)
             mechanisms |= {b"OAUTHBEARER": partial(OAuthBearer, advice), b"XOAUTH2": partial(XOAuth2, advice)}
@@ -274,8 +302,8 @@ class Generation:
                 app_passwords,
             )
             self._keyring.learn()
-        self._shared.offers = self._offers(proven)
+        self.shared.offers = self._offers(proven)
 
     def _tell_delivery(self, event: str, facts: Mapping[str, str | int | float]) -> None:
-        if self._logs.events is not None:
-            self._logs.events.delivery(event, time.time(), facts)
+        if self.logs.events is not None:
+            self.logs.events.delivery(event, time.time(), facts)

@@ -170,7 +170,7 @@ class Session:
     @ivar tls: version and cipher of TLS, "" without
     @ivar reason: why the session ended, one of: quit, client closed, idle, login timeout, session limit,
         write stalled, line too long, authentication failed, plaintext refused, too many errors,
-        TLS handshake failed, refused, server shutdown, error
+        TLS handshake failed, refused, server shutdown, ended by administrator, error
     """
 
     peer: Peer

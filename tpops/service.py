@@ -33,9 +33,12 @@ from tpops.policy.memory import AnyMemory, Memory
 from tpops.process import privileges
 from tpops.process.notify import Notify
 from tpops.process.output import Output
-from tpops.process.signals import Orders, Signals
+from tpops.process.signals import Orders, Signals, stop_soon
 from tpops.process.sockets import Sockets
 from tpops.server.listeners import AnyPort, Listener, change, serve, where
+from tpops.sight import place
+from tpops.sight.answers import Answers
+from tpops.sight.control import Answer, Request, Socket
 
 _log = Logger()
 
@@ -90,8 +93,10 @@ class POP3Service(Service):
         self._notify = notify or Notify(reactor)
         self._identity = privileges.identity(config.server.user, config.server.group)
         self._gave_up_rights = False
-        self._generation = Generation(config, reactor, self._memory)
         self._former: list[Generation] = []
+        self.answers = Answers(reactor, self._memory, lambda: [self._generation, *self._former])
+        self._control = Socket(reactor, self.answer)
+        self._generation = Generation(config, reactor, self._memory, self.answers.counters)
         self._hurry = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -117,6 +122,7 @@ class POP3Service(Service):
         wanted, prepared = self._prepare(self._generation)
         self._serve(wanted, prepared)
         self._generation.start()
+        self.open_control(self.config)
         if self._identity is not None:
             started_as = os.geteuid()
             privileges.become(self._identity)
@@ -181,11 +187,15 @@ class POP3Service(Service):
         """Only a process that serves nobody itself can be replaced by another program."""
         _log.error("upgrade-refused: one process cannot replace itself; restart it, or set server.workers to 2 or more")
 
-    def reload(self) -> None:
-        """Read the configuration again: what is new holds for new connections; when it is wrong, nothing changes."""
+    def reload(self) -> list[str]:
+        """
+        Read the configuration again: what is new holds for new connections; when it is wrong, nothing changes.
+
+        @return: what is wrong
+        """
         self.reopen_logs()
         if not self.running:
-            return
+            return ["the server is about to stop"]
         self._notify.reloading()
         try:
             loaded = load(self._path)
@@ -195,16 +205,37 @@ class POP3Service(Service):
                 _log.error("reload-failed: {problem}", event="reload-failed", problem=line)
             _log.error("reload-failed: the configuration stays as it was", event="reload-failed")
             self._notify_ready(problem.problems)
-            return
+            return list(problem.problems)
         except Exception:
             _log.failure("reload-failed: internal error; the configuration stays as it was", event="reload-failed")
             self._notify_ready(["internal error"])
-            return
+            return ["internal error; the log has more"]
         for warning in loaded.warnings:
             _log.warn("{warning}", event="config-warning", warning=warning)
         _log.info("reloaded {path}", event="reloaded", path=self._path)
         self._notify_ready()
         run(self._retire(former)).addErrback(_failed)
+        return []
+
+    # What the control socket asks for.
+
+    def open_control(self, config: Config) -> None:
+        """@raise ConfigError: when the control socket cannot be where the configuration wants it"""
+        place.open_socket(self._control, config)
+
+    async def answer(self, request: Request, who: str) -> Answer:
+        """See L{tpops.sight.control}."""
+        if request["do"] == "reload":
+            problems = self.reload()
+            return {"reloaded": not problems, "problems": problems}
+        if request["do"] == "drain":
+            stop_soon(self._reactor)
+            return {"draining": len(self.answers.sessions())}
+        return self.answers.answer(request, who)
+
+    async def whole(self, request: Request) -> Answer:
+        """What all processes together answer."""
+        return await self.answer(request, "")
 
     def _replace(self, config: Config) -> Generation:
         """
@@ -213,13 +244,14 @@ class POP3Service(Service):
         @raise ConfigError: when the configuration cannot be used; then nothing has changed
         """
         self._check_possible(config)
-        generation = Generation(config, self._reactor, self._memory, self._generation)
+        generation = Generation(config, self._reactor, self._memory, self.answers.counters, self._generation)
         self._check_rights(generation)
         prepared: dict[str, socket] = {}
         try:
             wanted, prepared = self._prepare(generation)
             generation.start()
             generation.open()
+            self.open_control(config)
         except BaseException:
             self._sockets.discard(prepared)
             run(generation.stop()).addErrback(_failed)
@@ -307,6 +339,7 @@ class POP3Service(Service):
         for generation in generations:
             await generation.end_sessions()
             await generation.stop()
+        self._control.hang_up()
 
 
 def _stop_port(port: AnyPort) -> Deferred[Any]:

@@ -25,6 +25,7 @@ from tpops.admin.mailbox import mailbox
 from tpops.admin.passwords import pw
 from tpops.admin.pbs import pbs
 from tpops.admin.plugins import plugins
+from tpops.admin.running import drain, kick, penalty, reload, stats, who
 from tpops.admin.show import config as show
 from tpops.admin.tls import tls
 from tpops.admin.users import user
@@ -63,6 +64,12 @@ for _command in (
     doctor,
     show,
     plugins,
+    who,
+    kick,
+    stats,
+    penalty,
+    reload,
+    drain,
     store,
     pipe,
 ):

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from tpops.config import checks
 from tpops.config.accounts.files import SQLite
 from tpops.config.accounts.union import AnyAccounts
+from tpops.config.admin import Admin
 from tpops.config.app_passwords import AppPasswords
 from tpops.config.delivery import Delivery, Quota
 from tpops.config.folders import Folders
@@ -257,6 +258,7 @@ class Config(Section):
     last_login: LastLogin = LastLogin()
     proxy: Proxy = Field(default_factory=Proxy, validate_default=True)
     log: Log = Log()
+    admin: Admin = Admin()
 
     @field_validator("listen")
     @classmethod

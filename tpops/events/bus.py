@@ -132,6 +132,10 @@ class EventBus:
                 waited_for[unfinished] = outlet
         return self._wait(waited_for) if waited_for else None
 
+    def pending(self) -> int:
+        """Events that sinks have not finished."""
+        return sum(len(outlet.pending) for outlet in self._outlets)
+
     def close(self) -> None:
         """Tell nobody anything more and cancel what sinks have not finished.  Idempotent."""
         self._by_kind.clear()

@@ -24,6 +24,7 @@ from tpops.mailbox.index import DirectoryStamp, Stamp
 from tpops.mailbox.locks import MaildirLock
 from tpops.mailbox.maildir_scan import Settings
 from tpops.mailbox.snapshot import Snapshot
+from tpops.mailbox.tally import TALLY
 from tpops.mailbox.unique_ids import MAP_FILE
 
 _log = Logger()
@@ -113,6 +114,7 @@ class Listings:
         kept = self.cache.get(maildir)
         if kept is None or kept[0] != self.stamp(maildir):
             return None
+        TALLY.found_in_memory()
         return kept
 
     def refresh(
@@ -133,12 +135,14 @@ class Listings:
             clock = _file_system_clock(lock)
             before = self.stamp(maildir)
             if stamp == before and old is not None:
+                TALLY.found_in_index()
                 return stamp, old
             snapshot = maildir_scan.scan(maildir, old, _changed(stamp, before), settings)
             settled = self.stamp(maildir) == before
             if settled:
                 break
             stamp, old = None, snapshot
+        TALLY.scanned()
         if not settled or _racy(before, clock):
             return _NEVER, snapshot
         if lock is not None and lock.held:

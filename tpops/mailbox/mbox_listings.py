@@ -24,6 +24,7 @@ from tpops.mailbox.index import Stamp
 from tpops.mailbox.listings import SnapshotCache
 from tpops.mailbox.mbox_scan import HASH, Found, Place, made_unique, scan
 from tpops.mailbox.snapshot import Snapshot
+from tpops.mailbox.tally import TALLY
 
 _log = Logger()
 
@@ -83,7 +84,10 @@ class MboxListings:
     def current(self, spool: bytes, facts: os.stat_result) -> Listing | None:
         """The listing when it is in memory and still true, else None."""
         kept = self.cache.get(spool)
-        return kept if kept is not None and kept[0] == stamp_of(facts) else None
+        if kept is None or kept[0] != stamp_of(facts):
+            return None
+        TALLY.found_in_memory()
+        return kept
 
     def refresh(self, spool: bytes, descriptor: int) -> Listing:
         """
@@ -101,6 +105,9 @@ class MboxListings:
             old = kept[1] if kept is not None and self._appended(kept, facts, descriptor) else None
             kept = stamp, self._read(descriptor, facts.st_size, old)
             self.save(spool, kept)
+            TALLY.scanned()
+        else:
+            TALLY.found_in_index()
         self.cache.put(spool, *kept)
         return kept
 

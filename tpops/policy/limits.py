@@ -106,6 +106,10 @@ class Limits:
                 return self._penalties.first_seconds
         return self._penalties.failed(client or peer.host, name, proof)
 
+    def client(self, host: str) -> str:
+        """What failures of this host are counted under."""
+        return self._look(host)[0] or host
+
     def login_delay(self, peer: Peer, name: str) -> None:
         """A login that is let through starts the next pause; a refused one does not prolong it."""
         delay = self._login_delay_seconds

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import attrs
 from zope.interface import implementer
@@ -68,6 +68,28 @@ class AnyMemory(Protocol):
 
     def failed(self, client: str, name: bytes, proof: bytes, now: float) -> int:
         """Remember a failure: how many of this client, or of this name, there have been; the greater number."""
+
+    def penalties(self, now: float) -> list[Penalty]:
+        """Who has failed to log in, as far as this process knows him by name."""
+
+    def forgive(self, key: str) -> bool:
+        """Forget the failures of a client or of a name; whether there were any."""
+
+
+class Penalty(NamedTuple):
+    """
+    Somebody who has failed to log in.
+
+    @ivar kind: "client" or "name"
+    @ivar key: an address, a prefix or a name
+    @ivar failures: how many count
+    @ivar seconds: how long ago the last one was
+    """
+
+    kind: str
+    key: str
+    failures: int
+    seconds: float
 
 
 @implementer(ITicket)
@@ -185,6 +207,19 @@ class Memory:
         mark = mark_of(self._secret, name, proof)
         return max(self._count(self.clients, client, mark, now), self._count(self.names, name, mark, now))
 
+    def penalties(self, now: float) -> list[Penalty]:
+        return [
+            Penalty(kind, text_of(key), entry.count, now - entry.last)
+            for kind, table in (("client", self.clients), ("name", self.names))
+            for key, entry in table.items()
+            if now - entry.last <= FORGET_SECONDS
+        ]
+
+    def forgive(self, key: str) -> bool:
+        client = self.clients.pop(key, None)
+        name = self.names.pop(octets_of(key), None)
+        return not client is name is None
+
     def _count(self, table: OrderedDict[str | bytes, _Failures], key: str | bytes, mark: bytes, now: float) -> int:
         while table and now - next(iter(table.values())).last > FORGET_SECONDS:
             table.popitem(last=False)
@@ -202,6 +237,16 @@ class Memory:
 def mark_of(secret: bytes, name: bytes, proof: bytes) -> bytes:
     """By what a wrong password of a name is recognised; it is not kept itself."""
     return hashlib.blake2b(name + b"\0" + proof, key=secret, digest_size=16).digest()
+
+
+def text_of(key: str | bytes) -> str:
+    """A client's or a name's key as text; L{octets_of} is the way back."""
+    return key if isinstance(key, str) else key.decode("utf-8", "surrogateescape")
+
+
+def octets_of(text: str) -> bytes:
+    """A name as it is counted."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def all_taken(count: int, most: int) -> LimitReached:

@@ -26,6 +26,7 @@ import mmap
 import os
 import struct
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -35,7 +36,7 @@ from zope.interface import implementer
 
 from tpops.errors import LimitReached
 from tpops.interfaces import ITicket
-from tpops.policy.memory import FORGET_SECONDS, KNOWN, all_taken, mark_of, taken_by, taken_by_user
+from tpops.policy.memory import FORGET_SECONDS, KNOWN, Penalty, all_taken, mark_of, taken_by, taken_by_user, text_of
 
 _log = Logger()
 
@@ -48,6 +49,9 @@ LOGIN_BUCKETS = 16384
 FAILURE_BUCKETS = 16384
 
 PATIENCE_SECONDS = 0.25
+
+#: Who has failed here, by name, so that he can be shown.
+_MOST_NAMED = 10_000
 
 #: Keys that are remembered, so that a client who comes often is hashed once.
 _MOST_HASHES = 8192
@@ -241,6 +245,7 @@ class SharedMemory:
         self._seconds = seconds
         self._told_at = float("-inf")
         self._hash = lru_cache(_MOST_HASHES)(partial(_hash, secret))
+        self._failing: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     @property
     def open_connections(self) -> int:
@@ -309,7 +314,12 @@ class SharedMemory:
 
     def failed(self, client: str, name: bytes, proof: bytes, now: float) -> int:
         mark = mark_of(self._secret, name, proof)[:_MARK]
-        keys = (self._hash("f", client), self._hash("n", name.decode("utf-8", "surrogateescape")))
+        keys = (self._hash("f", client), self._hash("n", text_of(name)))
+        for one in (("f", client), ("n", text_of(name))):
+            self._failing[one] = None
+            self._failing.move_to_end(one)
+        while len(self._failing) > _MOST_NAMED:
+            self._failing.popitem(last=False)
         try:
             self._table.lock()
         except Stopped:
@@ -319,6 +329,35 @@ class SharedMemory:
             return max([self._failure(key, mark, now) for key in keys])
         finally:
             self._table.unlock()
+
+    def penalties(self, now: float) -> list[Penalty]:
+        found = []
+        for what, text in list(self._failing):
+            _, entry = self._find(_FAILURE, _FAILURES_AT, FAILURE_BUCKETS, self._hash(what, text))
+            if entry is None or entry[2] == 0 or now - entry[1] > FORGET_SECONDS:
+                del self._failing[what, text]
+            else:
+                found.append(Penalty("client" if what == "f" else "name", text, entry[2], now - entry[1]))
+        return found
+
+    def forgive(self, key: str) -> bool:
+        try:
+            self._table.lock()
+        except Stopped:
+            self._tell()
+            return False
+        try:
+            client, name = (self._forget(self._hash(what, key)) for what in "fn")
+            return client or name
+        finally:
+            self._table.unlock()
+
+    def _forget(self, key: bytes) -> bool:
+        at, entry = self._find(_FAILURE, _FAILURES_AT, FAILURE_BUCKETS, key)
+        if entry is None:
+            return False
+        self._table.memory[at : at + _FAILURE.size] = bytes(_FAILURE.size)
+        return True
 
     def _failure(self, key: bytes, mark: bytes, now: float) -> int:
         at, entry = self._find(_FAILURE, _FAILURES_AT, FAILURE_BUCKETS, key)

@@ -81,6 +81,7 @@ class Child:
     @ivar problems: why it cannot, from its own mouth
     @ivar told: called with the child when it is ready, and when it is gone
     @ivar lend: opens the sockets that it asks for
+    @ivar asks: called with a socket on which it wants to be answered, see L{tpops.sight.overseer}
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Child:
         self.status: int | None = None
         self.told = told
         self.lend = lend
+        self.asks: Callable[[socket.socket], None] = socket.socket.close
         self.started = reactor.seconds()
         self.channel = Packets(reactor, channel, self._received, self._lost)
         self.output = Lines(reactor, output, self._said)
@@ -162,6 +164,8 @@ class Child:
         elif "ready" in packet:
             self.ready = True
             self.told(self)
+        elif "control" in packet:
+            self.asks(self.channel.brought.pop())
         elif "failed" in packet:
             self.problems = list(packet["failed"])
 

@@ -11,6 +11,7 @@ from socket import socket
 
 import attrs
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tpops.config.load import Loaded
 from tpops.process.child import Child
@@ -72,3 +73,8 @@ def how_it_ended(status: int | None) -> str:
         return f"signal {signal.Signals(-status).name}"
     except ValueError:
         return f"signal {-status}"
+
+
+def not_upgraded(failure: Failure) -> None:
+    """Another program could not even be tried."""
+    _log.failure("upgrade-refused: internal error; the program stays as it was", failure, event="upgrade-refused")

@@ -66,6 +66,7 @@ class Packets(_Reading):
     """
     One end.
 
+    @ivar brought: the sockets of the packet that is being received; whoever wants one takes it out, others are closed
     @param received: called with each packet
     @param lost: called once, when the other end is gone
     """
@@ -82,6 +83,7 @@ class Packets(_Reading):
         self._received = received
         self._lost = lost
         self._over = False
+        self.brought: list[socket.socket] = []
         super().__init__(reactor, connected.fileno())
 
     def doRead(self) -> None:
@@ -90,11 +92,14 @@ class Packets(_Reading):
             if self._over:
                 return
             try:
-                octets = self._socket.recv(MOST_OCTETS)
+                octets, descriptors, _, _ = socket.recv_fds(
+                    self._socket, MOST_OCTETS, MOST_SOCKETS, socket.MSG_CMSG_CLOEXEC
+                )
             except BlockingIOError:
                 return
             except OSError:
-                octets = b""
+                octets, descriptors = b"", []
+            self.brought = [socket.socket(fileno=descriptor) for descriptor in descriptors]
             if not octets or not self._take(octets):
                 self._end()
                 return
@@ -109,6 +114,9 @@ class Packets(_Reading):
         except Exception:
             _log.failure("a packet from another process cannot be handled", event="packet-failed")
             return False
+        finally:
+            while self.brought:
+                self.brought.pop().close()
         return True
 
     def send(self, packet: Packet) -> bool:

@@ -12,12 +12,16 @@ Purpose: one place that takes them over from Twisted, and calls the service in t
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import attrs
+
+#: Seconds until a stop begins that was asked for: the answer is to leave before.
+_BEFORE_STOP_SECONDS = 0.1
 
 
 @attrs.frozen(kw_only=True)
@@ -29,7 +33,7 @@ class Orders:
     """
 
     hurry: Callable[[], None]
-    reload: Callable[[], None]
+    reload: Callable[[], object]
     reopen: Callable[[], None]
     upgrade: Callable[[], None]
 
@@ -54,7 +58,7 @@ class Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._stop[number] = signal.signal(number, self._end)
 
-    def _set(self, number: int, order: Callable[[], None]) -> None:
+    def _set(self, number: int, order: Callable[[], object]) -> None:
         signal.signal(number, lambda *_: self._reactor.callFromThread(order))
 
     def _end(self, number: int, frame: FrameType | None) -> None:
@@ -70,3 +74,8 @@ class Signals:
         if callable(self._before):
             self._before(signal.SIGUSR1, None)
         self._orders.reopen()
+
+
+def stop_soon(reactor: Any) -> None:
+    """Do what TERM does, in a moment."""
+    reactor.callLater(_BEFORE_STOP_SECONDS, os.kill, os.getpid(), signal.SIGTERM)

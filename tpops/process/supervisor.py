@@ -28,7 +28,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from tpops.config.load import Loaded, load
 from tpops.errors import ConfigError
@@ -37,12 +36,14 @@ from tpops.policy.shared import Table
 from tpops.process import activation, notify, privileges, upgrade
 from tpops.process import child as workers
 from tpops.process.child import Child
-from tpops.process.crew import LONGEST_PAUSE_SECONDS, Crew, how_it_ended, refuse
+from tpops.process.crew import LONGEST_PAUSE_SECONDS, Crew, how_it_ended, not_upgraded, refuse
 from tpops.process.output import Output
 from tpops.process.signals import Orders, Signals
 from tpops.process.sockets import Sockets, places
 from tpops.server.listeners import Listener, place_of
 from tpops.service import stop_now
+from tpops.sight.overseer import Overseer
+from tpops.sight.place import open_socket, reopen
 
 _log = Logger()
 
@@ -71,6 +72,7 @@ class Supervisor(Service):
         self._hurry = False
         self._stopped: Deferred[None] | None = None
         self._trying = False
+        self._sight = Overseer(reactor, self._everybody, self.reload, lambda: self._next is not None)
         state = upgrade.handed_over()
         self._sockets = Sockets(activation.take() if state is None else None)
         self._notify = notify.take(reactor, kept=None if state is None else state.get("notify"))
@@ -89,6 +91,7 @@ class Supervisor(Service):
     def privilegedStartService(self) -> None:
         """Bind every listener and start the workers; ends the process with a clear message when that fails."""
         if self._adopted:
+            open_socket(self._sight.socket, self._crew.loaded.config)
             super().privilegedStartService()
             return
         try:
@@ -96,6 +99,7 @@ class Supervisor(Service):
             privileges.identity(server.user, server.group)
             self._start(self._crew)
             self._wait_for_first()
+            open_socket(self._sight.socket, self._crew.loaded.config)
         except ConfigError as problem:
             for child in self._crew.children.values():
                 child.kill()
@@ -123,7 +127,7 @@ class Supervisor(Service):
         for child in self._everybody():
             child.tell("stop" if self._hurry else "drain")
         self._stopped = Deferred()
-        return self._stopped if self._everybody() else succeed(None)
+        return (self._stopped if self._everybody() else succeed(None)).addBoth(self._sight.stop)
 
     # What signals ask for.
 
@@ -145,7 +149,7 @@ class Supervisor(Service):
         """Go on with the program that is installed now."""
         if self.running and not self._trying:
             self._trying = True
-            Deferred.fromCoroutine(self._upgrade()).addErrback(_not_upgraded)
+            Deferred.fromCoroutine(self._upgrade()).addErrback(not_upgraded)
 
     def reload(self) -> None:
         """Start new workers, with the configuration and the program as they are now."""
@@ -200,6 +204,7 @@ class Supervisor(Service):
         }
         lend = partial(self._lend, crew)
         crew.children[number] = workers.start(self._reactor, number, orders, self._told, lend)
+        self._sight.adopt_all()
         self._rows.add(row)
 
     def _wait_for_first(self) -> None:
@@ -245,6 +250,8 @@ class Supervisor(Service):
         self._tell_ready(crew, former.sockets)
         _log.info("reloaded {path}", event="reloaded", path=crew.loaded.path)
         self._notify_ready()
+        reopen(self._sight.socket, crew.loaded.config)
+        self._sight.reloaded([])
         self._once_more()
 
     def _give_up(self, problems: list[str]) -> None:
@@ -267,6 +274,7 @@ class Supervisor(Service):
     def _refuse(self, problems: list[str]) -> None:
         refuse(problems)
         self._notify_ready(problems)
+        self._sight.reloaded(problems)
 
     def _notify_ready(self, problems: list[str] | None = None) -> None:
         self._notify.ready(map(place_of, self._crew.sockets.values()), problems or ())
@@ -339,6 +347,7 @@ class Supervisor(Service):
             self._crew.children[one["number"]] = workers.adopt(self._reactor, one, self._told, lend)
         self._leaving = {workers.adopt(self._reactor, one, self._told, lend) for one in state["leaving"]}
         self._rows = {child.row for child in self._everybody()}
+        self._sight.adopt_all()
 
     # Ends.
 
@@ -362,6 +371,7 @@ class Supervisor(Service):
 
     def _replace(self, child: Child) -> None:
         """Start another one in its place, after a pause where it has not served for long."""
+        self._sight.restarts += 1
         crew, number = self._crew, child.number
         pause = crew.pause(number, self._reactor.seconds() - child.started)
         for problem in child.problems:
@@ -388,7 +398,3 @@ class Supervisor(Service):
         """Every worker that has not ended."""
         crews = [self._crew] if self._next is None else [self._crew, self._next]
         return [*(child for crew in crews for child in crew.children.values()), *self._leaving]
-
-
-def _not_upgraded(failure: Failure) -> None:
-    _log.failure("upgrade-refused: internal error; the program stays as it was", failure, event="upgrade-refused")

@@ -9,11 +9,13 @@ would.  What it logs goes over the channel, so that there is one log.
                           {"ready": true}, {"failed": [problem, ...]}
                           {"alive": seconds since the epoch}
                           {"log": [namespace, level, text]}
+                          {"control": true} with a socket on which it wants to be answered (L{tpops.sight.control})
     to the worker         {"lent": true} with descriptors of the sockets, or {"refused": [problem, ...]}
                           {"leave": true}      let nobody in any more, end with the last session
                           {"drain": true}      stop as after TERM
                           {"stop": true}       stop at once
                           {"reopen": true}     open the logs anew
+                          {"control": true}    with a socket on which questions come
 
 Limits: when the supervisor is gone, however it went, a worker drains and ends: the ports are free for another one.
 """
@@ -45,7 +47,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tpops.config.load import load
+from tpops.config.schema import Config
 from tpops.errors import ConfigError
+from tpops.policy.memory import AnyMemory
 from tpops.policy.shared import SharedMemory, Table
 from tpops.process import handoff
 from tpops.process.packets import Packet, Packets
@@ -53,6 +57,7 @@ from tpops.process.privileges import Identity
 from tpops.process.sockets import Sockets, places
 from tpops.server.listeners import AnyPort, Listener
 from tpops.service import POP3Service
+from tpops.sight.control import Answer, ControlFactory, Request, ask
 
 _log = Logger()
 
@@ -112,11 +117,29 @@ class LentSockets(Sockets):
 class WorkerService(POP3Service):
     """The service of a worker: what its sockets and its program are is the supervisor's affair."""
 
-    def reload(self) -> None:
+    def __init__(self, config: Config, reactor: Any, memory: AnyMemory, channel: Packets, number: int) -> None:
+        super().__init__(config, reactor, memory=memory, sockets=LentSockets(channel))
+        self.answers.number = number
+        self.control = ControlFactory(self.answer, reactor)
+        self._channel = channel
+
+    def reload(self) -> list[str]:
         """The supervisor starts another worker."""
+        return ["that is the supervisor's affair"]
 
     def upgrade(self) -> None:
         """The supervisor starts another worker."""
+
+    def open_control(self, config: Config) -> None:
+        """The supervisor has it."""
+
+    async def answer(self, request: Request, who: str) -> Answer:
+        """What the supervisor asks."""
+        return self.answers.answer(request, who)
+
+    async def whole(self, request: Request) -> Answer:
+        """Only the supervisor knows the others."""
+        return await ask(self._reactor, request, lambda theirs: self._channel.lend({"control": True}, [theirs]))
 
     def tell_ready(self, ports: Iterable[AnyPort]) -> None:
         """The supervisor tells, once for all workers."""
@@ -143,12 +166,14 @@ class Worker:
 
     @param reactor: the reactor
     @param connected: the channel's socket
+    @param number: which of the workers it is
     """
 
-    def __init__(self, reactor: Any, connected: socket.socket) -> None:
+    def __init__(self, reactor: Any, connected: socket.socket, number: int) -> None:
         self._reactor = reactor
         self._channel = Packets(reactor, connected, self._received, self._abandoned)
-        self._service: POP3Service | None = None
+        self._service: WorkerService | None = None
+        self._number = number
 
     def begin(self, orders: Orders) -> bool:
         """Serve; False when that is not possible, and the supervisor knows why."""
@@ -160,7 +185,7 @@ class Worker:
             levels.defaultLogLevel = LogLevel.lookupByName(config.log.level)
             levels.clearLogLevels()
             memory = SharedMemory(Table(orders.memory), orders.row, bytes.fromhex(orders.secret))
-            service = WorkerService(config, self._reactor, memory=memory, sockets=LentSockets(self._channel))
+            service = WorkerService(config, self._reactor, memory, self._channel, self._number)
             service.begin()
         except ConfigError as problem:
             self._channel.send({"failed": list(problem.problems)})
@@ -178,7 +203,9 @@ class Worker:
 
     def _received(self, packet: Packet) -> None:
         assert self._service is not None
-        if "reopen" in packet:
+        if "control" in packet:
+            self._service.control.adopt(self._channel.brought.pop())
+        elif "reopen" in packet:
             self._service.reopen_logs()
         elif "leave" in packet:
             Deferred.fromCoroutine(self._leave()).addErrback(_failed)
@@ -210,13 +237,13 @@ def main(arguments: list[str]) -> int:
     """Serve until told otherwise; the exit status."""
     from twisted.internet import reactor
 
-    _, channel, orders = (int(argument) for argument in arguments)
+    number, channel, orders = (int(argument) for argument in arguments)
     given = Orders(**handoff.take(orders))
     for descriptor in (channel, given.memory):
         # They came over exec; no program that is started here gets them.
         os.set_inheritable(descriptor, False)
     running: Any = reactor
-    if not Worker(running, socket.socket(fileno=channel)).begin(given):
+    if not Worker(running, socket.socket(fileno=channel), number).begin(given):
         return 1
     running.run()
     return 0

@@ -48,9 +48,11 @@ class POP3Server(Connection):
     See the module.
 
     @ivar mailbox: the maildrop, after login
+    @ivar doing: what was begun last that may have to wait
     """
 
     mailbox: Mailbox | None = None
+    doing: Action | None = None
 
     _ticket: ITicket | None = None
     _logout: Logout | None = None
@@ -167,6 +169,7 @@ class POP3Server(Connection):
     # Actions.
 
     def _act(self, action: Action) -> None:
+        self.doing = action
         if isinstance(action, Retrieve):
             self._run(send_message(self, action))
         elif isinstance(action, Listing):

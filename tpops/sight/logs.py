@@ -6,6 +6,7 @@ Purpose: makes the sinks that [log] asks for and hangs them on the bus.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from tpops.config.log import FACILITIES, Log
@@ -55,6 +56,13 @@ class Logs:
         """The log files have been moved away."""
         for log in self.files:
             log.reopen()
+
+    def dropped(self) -> dict[str, int]:
+        """Lines that could not be written, by log."""
+        found = {os.path.basename(log.path): log.dropped for log in self.files}
+        if self.sender is not None:
+            found["syslog"] = self.sender.dropped
+        return found
 
     def close(self) -> None:
         """Write no more."""
