@@ -126,6 +126,10 @@ class Wire:
         self._unread += octets
         return len(octets)
 
+    def complete(self) -> bool:
+        """Whether what was received ends as a reply to RETR does: with the terminator, or with an error."""
+        return self._unread.endswith(b"\r\n.\r\n") or self._unread.startswith(b"-ERR")
+
     def unread(self) -> int:
         """How many octets were received and not given out; they are forgotten."""
         octets = len(self._unread)

@@ -1,0 +1,118 @@
+"""
+Who brings mail: an MTA that speaks LMTP, the command tpops-store, and programs that write to Maildirs and spools.
+
+A letter is in the ledger before it is handed over.  The MTA hands a letter over again when it did not hear what became
+of it, as MTAs do; then it may be there twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import smtplib
+import subprocess
+import threading
+
+from tests.integration.server import program
+from tests.soak import stores
+from tests.soak.ledger import ACCEPTED, REFUSED, UNKNOWN, Ledger, Letter
+from tests.soak.letters import known, make
+from tests.soak.world import Box, World
+
+#: Most messages in a mailbox.
+_MOST = 40
+
+#: Longest wait for an answer.
+_ANSWER_SECONDS = 60.0
+
+
+class Deliverer:
+    """One of them, a thread."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, world: World, ledger: Ledger, chance: random.Random) -> None:
+        self.world = world
+        self.ledger = ledger
+        self.chance = chance
+        self._boxes = list(world.boxes.values())
+
+    def run(self, stop: threading.Event, pause_seconds: float) -> None:
+        """One letter after the other."""
+        while not stop.wait(self.chance.uniform(0, 2 * pause_seconds)):
+            box = self.chance.choice(self._boxes)
+            if self.ledger.room(box.name, _MOST):
+                self.deliver(box)
+
+    def deliver(self, box: Box) -> None:
+        """Bring somebody a letter in one of the ways that there are for him."""
+        token = f"{next(self._numbers)}-{self.chance.randrange(1 << 32):08x}"
+        octets = make(token, self.chance)
+        letter = Letter(token, box.name, known(octets)[1], len(octets))
+        way = self.chance.choices(("lmtp", "file", "store"), (6, 3 if box.kind != "mysql" else 0, 1))[0]
+        self.ledger.offered(letter, way)
+        if way == "lmtp":
+            self._by_lmtp(letter, octets)
+            # Unique-ids of spools are made from the message: two that are the same are told apart by their order.
+            if letter.outcomes == [UNKNOWN] and box.kind != "mbox":
+                self.ledger.offered(letter, "lmtp again")
+                self._by_lmtp(letter, octets)
+        elif way == "store":
+            self._by_command(letter, octets)
+        else:
+            self._by_file(letter, box, octets)
+        self.ledger.count(f"deliveries, {way}", letter.outcomes[-1])
+
+    def _by_lmtp(self, letter: Letter, octets: bytes) -> None:
+        sent = False
+        client = smtplib.LMTP(timeout=_ANSWER_SECONDS)
+        try:
+            client.connect(self.world.lmtp)
+            client.ehlo("soak")
+            for verb, answer in (("MAIL", client.mail("soak@example.org")), ("RCPT", client.rcpt(letter.mailbox))):
+                if answer[0] != 250:
+                    self._refused(letter, answer[0], f"{verb}: {answer[1]!r}")
+                    return
+            sent = True
+            code, text = client.data(octets.replace(b"\n", b"\r\n"))
+        except (OSError, smtplib.SMTPException) as error:
+            outcome = UNKNOWN if sent else REFUSED
+            self.ledger.answered(letter, outcome, f"the connection broke: {type(error).__name__}")
+        else:
+            if code == 250:
+                self.ledger.answered(letter, ACCEPTED)
+            else:
+                self._refused(letter, code, f"DATA: {text!r}")
+        finally:
+            client.close()
+
+    def _refused(self, letter: Letter, code: int, text: str) -> None:
+        if code >= 500:
+            self.ledger.violated("mail is refused for now only", f"{letter.mailbox}: {letter.token}: {code} {text}")
+        self.ledger.count("LMTP said", f"{code} {text[:60]}")
+        self.ledger.answered(letter, REFUSED, f"{code} {text}")
+
+    def _by_command(self, letter: Letter, octets: bytes) -> None:
+        environment = {**os.environ, "TPOPS_CONFIG": str(self.world.server.configuration_file)}
+        command = (program("tpops"), "store", letter.mailbox)
+        done = subprocess.run(command, input=octets, capture_output=True, timeout=120, check=False, env=environment)
+        self.ledger.count("exit status of tpops-store", str(done.returncode))
+        if done.returncode == 0:
+            self.ledger.answered(letter, ACCEPTED)
+            return
+        if done.returncode not in (73, 75):
+            text = f"{letter.mailbox}: {letter.token}: {done.returncode} {done.stderr.decode(errors='replace')[-300:]}"
+            self.ledger.violated("mail is refused for now only", text)
+        self.ledger.answered(letter, REFUSED, done.stderr.decode(errors="replace")[-200:])
+
+    def _by_file(self, letter: Letter, box: Box, octets: bytes) -> None:
+        try:
+            if box.kind == "mbox":
+                self.world.spools[box.name].deliver(octets)
+            else:
+                stores.deliver_to_maildir(box.path, f"{letter.token}.soak", octets)
+        except (OSError, stores.Busy) as error:
+            self.ledger.answered(letter, REFUSED, str(error))
+        else:
+            self.ledger.answered(letter, ACCEPTED)
