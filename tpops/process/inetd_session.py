@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from tpops.config.listen import Listen
 from tpops.config.schema import Config
 from tpops.coroutines import run
+from tpops.events.counters import Counters
 from tpops.generation import Generation
 from tpops.policy.memory import Memory
 from tpops.process import privileges
@@ -47,7 +48,7 @@ class OneSession:
         self._config = config.model_copy(update={"listen": (listen,)})
         self._reactor = reactor
         self._identity = privileges.identity(config.server.user, config.server.group)
-        self._generation = Generation(self._config, reactor, Memory())
+        self._generation = Generation(self._config, reactor, Memory(), Counters())
         self._connection: SendsAtOnce | None = None
         self._hurry = False
 
