@@ -44,8 +44,8 @@ def made(config: Config, reactor: Any, split: Callable[[str], tuple[str, str]]) 
 
     @raise ConfigError: when a library is missing, or a secret cannot be read
     """
-    arguments: list[tuple[IReceiver, Any]] = [(_receiver(one, reactor), one.delivery()) for one in config.sink]
-    return [Sink(receiver, reactor, split, config.server.hostname, **how) for receiver, how in arguments]
+    arguments: list[tuple[IReceiver, Any]] = [(receiver(one, reactor), one.delivery()) for one in config.sink]
+    return [Sink(one, reactor, split, config.server.hostname, **how) for one, how in arguments]
 
 
 def last_login(config: Config, reactor: Any) -> LastLoginSink | None:
@@ -68,8 +68,12 @@ async def stop(sinks: Sequence[Sink | LastLoginSink]) -> None:
     await gatherResults([Deferred.fromCoroutine(one.stop()) for one in sinks])
 
 
-def _receiver(section: SinkSection, reactor: Any) -> IReceiver:
-    """Whom a sink tells."""
+def receiver(section: SinkSection, reactor: Any) -> IReceiver:
+    """
+    Whom a sink tells; nothing is opened yet.
+
+    @raise ConfigError: when a library is missing, or a secret cannot be read
+    """
     if section.driver.startswith(plugins.PREFIX):
         theirs: IReceiver = plugins.factory("sink", section.driver).make(reactor, section.settings())
         return theirs
@@ -114,8 +118,8 @@ def _sql(section: SQLSink, reactor: Any) -> IReceiver:
         keys["password"] = read_secret(path, f"{what}: password_file")
     make = drivers.load("tpops.events.sql_log", "SQLLog", "mysql", what)
     query = sql_template.parse(section.statement, SQL_VARIABLES)
-    receiver: IReceiver = make(reactor, access_of(**keys), query, connections)
-    return receiver
+    made: IReceiver = make(reactor, access_of(**keys), query, connections)
+    return made
 
 
 def _whoson_server(text: str) -> whoson.Server:

@@ -17,7 +17,16 @@ from collections.abc import Iterator
 import click
 
 from tpops import mail_database
-from tpops.admin import app_password_check, folder_check, lmtp_check, log_check, pbs_check, sources, tls_files
+from tpops.admin import (
+    app_password_check,
+    folder_check,
+    lmtp_check,
+    log_check,
+    pbs_check,
+    sink_check,
+    sources,
+    tls_files,
+)
 from tpops.admin.context import configuration
 from tpops.admin.rights import RunsAs, runs_as
 from tpops.config.schema import Config
@@ -82,6 +91,8 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
     if config.oauth.used:
         yield from _oauth_problems(config, who)
     yield from app_password_check.problems(config, who.may)
+    yield from sink_check.problems(config, who)
+    warnings.extend(sink_check.warnings(config, who))
     yield from log_check.problems(config.log, who)
     warnings.extend(log_check.warnings(config.log))
 
