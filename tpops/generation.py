@@ -72,6 +72,7 @@ class Generation:
     @ivar logs: its logs
     @param counters: count what happens
     @param memory: what the limits remember
+    @param whole: answers for all processes, see L{tpops.sight.metrics}; None where there is nobody to ask
     @param before: the generation whose place it takes; what this process could no longer read stays as it was there
     @raise ConfigError: when something cannot be used as it is configured
     """
@@ -83,9 +84,11 @@ class Generation:
         memory: AnyMemory,
         counters: Counters,
         before: Generation | None = None,
+        whole: Any = None,
     ) -> None:
         self.config = config
         self._counters = counters
+        self._whole = whole
         self._memory = memory
         self._reactor = reactor
         self._backend = Backend(config, reactor)
@@ -112,6 +115,9 @@ class Generation:
             place = Listener(one.address, one.port, one.backlog, int(one.mode, 8), systemd_name=one.systemd_name)
             yield place, factory
         yield from self._lmtp.listeners()
+        if self.config.metrics.listen and self._whole is not None:
+            site = drivers.load("tpops.sight.metrics", "site", "metrics", "[metrics]")
+            yield Listener(*self.config.metrics.place()), site(self._whole, self._reactor)
         if self._relay is not None:
             yield from self._relay.listeners()
 

@@ -96,7 +96,7 @@ class POP3Service(Service):
         self._former: list[Generation] = []
         self.answers = Answers(reactor, self._memory, lambda: [self._generation, *self._former])
         self._control = Socket(reactor, self.answer)
-        self._generation = Generation(config, reactor, self._memory, self.answers.counters)
+        self._generation = Generation(config, reactor, self._memory, self.answers.counters, whole=self.whole)
         self._hurry = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -244,7 +244,9 @@ class POP3Service(Service):
         @raise ConfigError: when the configuration cannot be used; then nothing has changed
         """
         self._check_possible(config)
-        generation = Generation(config, self._reactor, self._memory, self.answers.counters, self._generation)
+        generation = Generation(
+            config, self._reactor, self._memory, self.answers.counters, self._generation, self.whole
+        )
         self._check_rights(generation)
         prepared: dict[str, socket] = {}
         try:

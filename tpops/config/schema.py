@@ -28,6 +28,7 @@ from tpops.config.lmtp import LMTP
 from tpops.config.log import Log
 from tpops.config.mailboxes import Mail, Maildir, Mbox
 from tpops.config.masters import Masters
+from tpops.config.metrics import Metrics
 from tpops.config.mysql import MySQLMail
 from tpops.config.oauth import OAuth
 from tpops.config.pbs import PopBeforeSMTP, PopBeforeSMTPMySQL
@@ -259,6 +260,7 @@ class Config(Section):
     proxy: Proxy = Field(default_factory=Proxy, validate_default=True)
     log: Log = Log()
     admin: Admin = Admin()
+    metrics: Metrics = Metrics()
 
     @field_validator("listen")
     @classmethod
