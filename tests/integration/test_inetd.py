@@ -10,10 +10,11 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.integration.inetd_case import MESSAGE, InetdCase, command, free_port
-from tests.integration.server import PASSWORD, USER, wait_until
+from tests.integration.server import CHECKOUT, PASSWORD, USER, RunningServer, wait_until
 from tests.integration.test_twistd import reachable_directory
 from tests.pki import write_pem
 from tests.support import need
@@ -147,6 +148,44 @@ class NowaitTests(InetdCase):
         self.assertEqual(server.names(), {"1.host"})
 
 
+class ExampleTests(InetdCase):
+    """The lines in contrib/inetd, with other paths and ports."""
+
+    def changed(self, server: RunningServer, name: str, *changes: tuple[str, str]) -> Path:
+        """A copy for this test."""
+        text = (CHECKOUT / "contrib" / "inetd" / name).read_text()
+        for before, after in (("/etc/tpops/tpops.toml", str(server.configuration_file)), *changes):
+            self.assertIn(before, text)
+            text = text.replace(before, after)
+        program = server.directory / "tpops-inetd"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m tpops.process.inetd "$@"\n')
+        program.chmod(0o755)
+        path = server.directory / name
+        path.write_text(text.replace("/opt/tpops/bin/tpops-inetd", str(program)))
+        return path
+
+    def serves(self, server: RunningServer) -> None:
+        """A session."""
+        wire = self.connect(server)
+        wire.log_in(USER, PASSWORD)
+        self.assertTrue(wire.command(b"QUIT").startswith(b"+OK"))
+
+    def test_inetd(self) -> None:
+        """Promise: the lines for inetd.conf work as they are."""
+        need(self, "inetd")
+        server = self.mail()
+        changes = (("\npop3 ", f"\n127.0.0.1:{server.port} "), ("\npop3s ", f"\n127.0.0.1:{free_port()} "))
+        self.run_program(server, "inetd", "-i", str(self.changed(server, "inetd.conf", *changes)))
+        self.serves(server)
+
+    def test_tcpserver(self) -> None:
+        """Promise: the run script works as it is."""
+        need(self, "tcpserver")
+        server = self.mail()
+        self.run_program(server, "sh", str(self.changed(server, "tcpserver-run", ("0.0.0.0 110", f"0 {server.port}"))))
+        self.serves(server)
+
+
 class OtherProgramsTests(InetdCase):
     """The same under programs that are not inetd, and with a pipe."""
 
@@ -234,6 +273,20 @@ class WaitTests(InetdCase):
         self.assertEqual(len(processes), 4)
         self.assertEqual({one["peer"] for one in server.events("login")}, {"127.0.0.1"})
 
+    def test_who_comes_at_the_wrong_moment(self) -> None:
+        """Promise: a client that comes when the process accepts nobody any more is served by the next one."""
+        server = self.mail()
+        inetd = self.inetd(server, "wait.1000")
+        wire = self.connect(server)
+        wire.log_in(USER, PASSWORD)
+        wire.command(b"QUIT")
+        (process,) = self.children(inetd)
+        os.kill(process, signal.SIGSTOP)
+        late = self.connect(server)
+        os.kill(process, signal.SIGKILL)
+        late.log_in(USER, PASSWORD)
+        self.assertNotEqual(self.children(inetd), [process])
+
     def test_one_process_for_all(self) -> None:
         """Promise: clients share a process, which stays as long as one of them does; HUP reads the configuration."""
         users = dict.fromkeys(("ann", "bob", USER), PASSWORD)
@@ -255,6 +308,8 @@ class WaitTests(InetdCase):
 
         wait_until(lambda: b"hello again" in greeting(), "the new configuration holds")
         self.assertEqual(self.children(inetd), [process])
+        # It is not the server that "tpops who" and others ask.
+        self.assertFalse((server.directory / "control.sock").exists())
         for wire in wires:
             self.assertTrue(wire.command(b"QUIT").startswith(b"+OK"))
         wait_until(lambda: not self.children(inetd), "inetd has the port back")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Sequence
 
+from twisted.internet.task import Clock
+from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from tpops.config.listen import Listen
 from tpops.errors import ConfigError
-from tpops.process.inetd import choose
+from tpops.process.inetd import ToSyslog, choose
 from tpops.process.inherited import ends
 
 
@@ -81,3 +86,27 @@ class EndsTests(SynchronousTestCase):
             told = {"TCPREMOTEIP": "::ffff:192.0.2.1", "TCPREMOTEPORT": "x", "TCPLOCALIP": "::1", "TCPLOCALPORT": "995"}
             self.assertEqual(ends(ours, told), (("192.0.2.1", 0), ("::1", 995)))
             self.assertEqual(ends(ours, {"TCPREMOTEIP": "mail.example.org"}), (("unix", 0), ("unix", 0)))
+
+
+class SyslogTests(SynchronousTestCase):
+    """The log of a process whose standard error is the client."""
+
+    def test_lines(self) -> None:
+        """RFC 3164 section 4.1: facility and severity, the program and its process; every line is one."""
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        path = os.path.join(directory, "log")
+        daemon = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(daemon.close)
+        daemon.bind(path)
+        daemon.setblocking(False)
+        observer = ToSyslog(Clock(), path)
+        self.addCleanup(observer.close)
+        observer.tag = "pop"
+        log = Logger("tests", observer=observer)
+        log.warn("one\ntwo {text}", text="\x1b[2J")
+        log.critical("three")
+        said = [daemon.recv(4096).decode() for _ in range(3)]
+        for line, priority, text in zip(said, (20, 20, 18), ("one", "two \\x1b[2J", "three"), strict=True):
+            self.assertTrue(line.startswith(f"<{priority}>"), line)
+            self.assertTrue(line.endswith(f" pop[{os.getpid()}]: {text}"), line)

@@ -6,8 +6,8 @@ The program C{tpops-inetd}: started by inetd, xinetd, tcpserver or a systemd soc
 Purpose: standard input (L{tpops.process.inherited}) says what to do: a connected socket gets one session, a listening
 one ("wait") is served until nobody has been there for C{server.autoclose_seconds}, and goes back to inetd.
 What holds is the C{[[listen]]} with the address and port of the socket; PLACE ("0.0.0.0:995", "unix:/path") names one
-of them where they differ.  The other listeners, LMTP and the services for Postfix are the affair of a server that runs
-all the time.
+of them where they differ.  Other listeners, LMTP, services for Postfix and the control socket are for a
+server that runs all the time.
 Limits: counts and penalties end with the process.  The log goes to standard error, or to syslog (/dev/log) where that
 is the client.
 Errors: a client whose session cannot begin gets C{-ERR [SYS/TEMP]}; exit status 1, and the log has the reason.
@@ -58,11 +58,11 @@ _SEVERITIES = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.e
 
 
 @implementer(ILogObserver)
-class _ToSyslog:
+class ToSyslog:
     """Writes the log of the process to the syslog daemon of this machine."""
 
-    def __init__(self, reactor: Any) -> None:
-        self._sender = open_sender(reactor, "unix", "/dev/log", 0)
+    def __init__(self, reactor: Any, path: str = "/dev/log") -> None:
+        self._sender = open_sender(reactor, "unix", path, 0)
         self.facility = "mail"
         self.tag = "tpops"
 
@@ -73,15 +73,24 @@ class _ToSyslog:
         for line in text.splitlines():
             self._sender.send(syslog_wire.local(facility, severity, at, self.tag, os.getpid(), one_line(line)))
 
+    def close(self) -> None:
+        """Send what waits; what comes later is not sent any more."""
+        self._sender.close()
+
 
 class InetdOutput(Output):
     """The log of a process that has no terminal, and perhaps no standard error."""
 
     def __init__(self, reactor: Any, to_error: bool) -> None:
         super().__init__("info", "")
-        self._syslog = None if to_error else _ToSyslog(reactor)
+        self._syslog = None if to_error else ToSyslog(reactor)
         observer = self._syslog or textFileLogObserver(sys.stderr)
         globalLogBeginner.beginLoggingTo([FilteringLogObserver(observer, [self._levels])], redirectStandardIO=False)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._syslog is not None:
+            self._syslog.close()
 
     def configure(self, config: Config) -> None:
         """As the configuration has it."""
@@ -159,14 +168,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     inherited = take()
     from twisted.internet import reactor
 
-    running: Any = reactor
-    output = InetdOutput(running, inherited.error_is_ours)
+    output = InetdOutput(reactor, inherited.error_is_ours)
     try:
-        loaded = load(os.path.abspath(options.config or default_path()))
+        return _serve(inherited, options.config or default_path(), options.listen, output, reactor)
+    finally:
+        output.close()
+
+
+def _serve(inherited: Inherited, path: str, place: str, output: InetdOutput, reactor: Any) -> int:
+    """Until the end; the exit status."""
+    try:
+        loaded = load(os.path.abspath(path))
         output.configure(loaded.config)
         for warning in loaded.warnings:
             _log.debug("{warning}", event="config-warning", warning=warning)
-        _begin(inherited, loaded, options.listen, output, running)
+        _begin(inherited, loaded, place, output, reactor)
     except ConfigError as problem:
         for line in problem.problems:
             _log.critical("{problem}", event="inetd-failed", problem=line)
@@ -176,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log.failure("internal error", event="inetd-failed")
         _refuse(inherited)
         return 1
-    running.run()
+    reactor.run()
     return 0
 
 

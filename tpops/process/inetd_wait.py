@@ -67,6 +67,9 @@ class WaitService(POP3Service):
         """The port that inetd has lent, and nothing else."""
         return [next(iter(generation.listeners()))]
 
+    def open_control(self, config: Config) -> None:
+        """None: it would be that of a server that runs all the time, or of the process for another port."""
+
     def _replace(self, config: Config) -> Generation:
         """See L{POP3Service}."""
         return super()._replace(self._alone(config))
