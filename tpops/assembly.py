@@ -32,6 +32,7 @@ from tpops.policy.memory import AnyMemory
 from tpops.policy.penalties import Penalties
 from tpops.server.client_certificates import ClientCertificates
 from tpops.server.options import ServerOptions
+from tpops.server.pace import Bandwidth
 from tpops.upstream import tls
 from tpops.upstream.servers import Settings, Upstream
 
@@ -84,6 +85,15 @@ def limiter(config: Config, memory: AnyMemory, seconds: Callable[[], float]) -> 
         limits.connections_per_user,
         limits.connections_per_user_and_address,
     )
+
+
+def bandwidth(config: Config, seconds: Callable[[], float]) -> Bandwidth | None:
+    """How fast mail is sent, None for as fast as it goes."""
+    limits = config.limits
+    together = share(limits.octets_per_second, config.server.processes)
+    if not (limits.octets_per_second_per_session or together):
+        return None
+    return Bandwidth(limits.octets_per_second_per_session, together, seconds)
 
 
 def share(whole: int, processes: int) -> int:

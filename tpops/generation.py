@@ -232,6 +232,7 @@ class Generation:
             offers=self._offers(),
             tls_context=self._certificates,
             options=assembly.server_options(config),
+            bandwidth=assembly.bandwidth(config, self._reactor.seconds),
             strangers=Strangers(assembly.share(config.limits.unauthenticated_connections, config.server.processes)),
             hostname=config.server.hostname,
             consult=self._consult,

@@ -169,8 +169,9 @@ class Session:
     @ivar login_seconds: how long the successful login took
     @ivar tls: version and cipher of TLS, "" without
     @ivar reason: why the session ended, one of: quit, client closed, idle, login timeout, session limit,
-        write stalled, line too long, authentication failed, plaintext refused, too many errors,
-        TLS handshake failed, refused, server shutdown, ended by administrator, error
+        write stalled, line too long, authentication failed, plaintext refused, too many errors
+        (or: before the login, after the login), too many commands before the login, or after the login,
+        made room for a newer client, TLS handshake failed, refused, server shutdown, ended by administrator, error
     """
 
     peer: Peer

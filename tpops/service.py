@@ -30,7 +30,7 @@ from tpops.coroutines import run
 from tpops.errors import ConfigError
 from tpops.generation import Generation
 from tpops.policy.memory import AnyMemory, Memory
-from tpops.process import privileges
+from tpops.process import descriptors, privileges
 from tpops.process.notify import Notify
 from tpops.process.output import Output
 from tpops.process.signals import Orders, Signals, stop_soon
@@ -119,6 +119,7 @@ class POP3Service(Service):
 
         @raise ConfigError: when something cannot be used as it is configured
         """
+        descriptors.make_room(self.config.limits.connections)
         wanted, prepared = self._prepare(self._generation)
         self._serve(wanted, prepared)
         self._generation.start()
@@ -248,6 +249,7 @@ class POP3Service(Service):
             config, self._reactor, self._memory, self.answers.counters, self._generation, self.whole
         )
         self._check_rights(generation)
+        descriptors.make_room(config.limits.connections)
         prepared: dict[str, socket] = {}
         try:
             wanted, prepared = self._prepare(generation)

@@ -30,15 +30,18 @@ class CountersTests(SynchronousTestCase):
         found = self.figures(
             Event("greeting-refused", MOMENT, session(), "connections: 5, at most 5"),
             Event("greeting-refused", MOMENT, session(), "connections_per_address: 5, at most 5"),
-            Event("limit", MOMENT, session(), "idle"),
+            Event("limit", MOMENT, session(), "idle_timeout_seconds: idle"),
+            Event("limit", MOMENT, session(), "octets_per_second: slowed down by 3.2 seconds"),
+            Event("limit", MOMENT, session(), "octets_per_second: slowed down by 4.5 seconds"),
             Event("login-refused", MOMENT, session(), "TooSoon: 2 seconds"),
             Event("login-refused", MOMENT, session(), "LimitReached: connections_per_user: 5 connections"),
         )
         limits = {
             "connections": 1,
             "connections_per_address": 1,
-            "idle": 1,
-            "login_delay": 1,
+            "idle_timeout_seconds": 1,
+            "octets_per_second": 2,
+            "login_delay_seconds": 1,
             "connections_per_user": 1,
         }
         self.assertEqual((found["limits"], found["refusals"]), (limits, {"login_delay": 1, "limit": 1}))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 import socket
+import ssl
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from tests.integration import corpus
 from tests.integration.server import PASSWORD, USER, RunningServer, wait_until
 from tests.integration.test_limits import LimitCase
 from tests.integration.wire import Wire
+from tests.pki import write_pem
 
 PER_USER = b"-ERR [SYS/TEMP] too many connections of this user, close others or try again later"
 
@@ -164,3 +171,103 @@ class MemoryTests(LimitCase):
         self.assertEqual({one["limit"] for one in server.events("limit")}, {"write_timeout_seconds"})
         self.assertLess(most - before, 40)
         self.assertTrue(server.session("user7").command(b"STAT").startswith(b"+OK 1 "))
+
+
+class BandwidthTests(LimitCase):
+    """How fast mail is sent."""
+
+    def test_one_session(self) -> None:
+        """Promise: with TLS as without, a message takes its time, is whole, and the others are not held back."""
+        here = {"address": "127.0.0.1", "port": 0}
+        server = RunningServer(
+            self,
+            limits={"octets_per_second_per_session": 100000},
+            listen=({**here, "tls": "off"}, {**here, "tls": "implicit"}),
+            tls={"certificate": "mail.pem"},
+        )
+        write_pem(server.directory / "mail.pem", "localhost")
+        server.start()
+        big = b"Subject: big\n\n" + b"no play and no work\n" * 15000
+        server.deliver("1.host", big)
+        for secure in (False, True):
+            wire = server.connect() if not secure else self.over_tls(server)
+            wire.log_in(USER, PASSWORD)
+            began = time.monotonic()
+            _, body = wire.multi_line(b"RETR 1")
+            self.assertGreater(time.monotonic() - began, 1.9)
+            self.assertEqual(body, corpus.wire(big))
+            self.assertTrue(wire.command(b"QUIT").startswith(b"+OK"))
+        event = server.event("limit", limit="octets_per_second_per_session")
+        self.assertIn("slowed down by ", event["detail"])
+
+    def over_tls(self, server: RunningServer) -> Wire:
+        """A connection to the second listener."""
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        raw = socket.create_connection(("127.0.0.1", server.configuration["listen"][1]["port"]), 60)
+        self.addCleanup(raw.close)
+        wrapped = context.wrap_socket(raw)
+        self.addCleanup(wrapped.close)
+        return Wire(wrapped)
+
+
+class DescriptorTests(LimitCase):
+    """The process may open no more files."""
+
+    def limited(self, most: int) -> RunningServer:
+        """A server that may have so many files open."""
+        server = RunningServer(self, limits={"connections_per_address": 0, "connections": 1000})
+        server.deliver("1.host", corpus.ALL["lf"])
+        return server.start(preexec_fn=partial(resource.setrlimit, resource.RLIMIT_NOFILE, (most, most)))
+
+    def processor_seconds(self, server: RunningServer) -> float:
+        """What it has used of the processor."""
+        fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def test_new_clients_wait(self) -> None:
+        """Promise: sessions go on, and fetch their mail; nothing spins; who waits is let in when others go."""
+        server = self.limited(160)
+        self.assertIn("few-descriptors: at most 160 files may be open", server.output())
+        session = server.session()
+        wires = [server.connect() for _ in range(200)]
+        wait_until(lambda: "no-descriptors: new clients wait" in server.output())
+        before = self.processor_seconds(server)
+        for _ in range(20):
+            self.assertTrue(session.multi_line(b"RETR 1")[0].startswith(b"+OK"))
+            time.sleep(0.05)
+        self.assertLess(self.processor_seconds(server) - before, 0.6)
+        last = wires[-1]
+        last.socket.settimeout(0.3)
+        self.assertRaises(TimeoutError, last.line)
+        for wire in wires[:150]:
+            wire.close()
+        last.socket.settimeout(60)
+        self.assertTrue(last.line().startswith(b"+OK"))
+        self.assertEqual(server.output().count("no-descriptors"), 1)
+
+    def test_not_one_is_left(self) -> None:
+        """RFC 3206 section 4: RETR and logins get [SYS/TEMP], the session lives, and it all works again."""
+        server = self.limited(1000)
+        session, other = server.session(), server.connect()
+        other.line()
+        used = max(int(name) for name in os.listdir(f"/proc/{server.pid}/fd")) + 1
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used, 1000))
+        holes = set(range(used)) - {int(name) for name in os.listdir(f"/proc/{server.pid}/fd")}
+        waiting = [server.connect() for _ in range(len(holes) + 3)]
+        wait_until(lambda: "no-descriptors" in server.output())
+        answer = session.command(b"RETR 1")
+        self.assertTrue(answer.startswith(b"-ERR [SYS/TEMP]"), answer)
+        self.assertEqual(session.command(b"STAT")[:5], b"+OK 1")
+        other.command(b"USER joe")
+        answer = other.command(b"PASS " + PASSWORD.encode())
+        self.assertTrue(answer.startswith(b"-ERR [SYS/TEMP]"), answer)
+        before = self.processor_seconds(server)
+        time.sleep(1)
+        self.assertLess(self.processor_seconds(server) - before, 0.3)
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (1000, 1000))
+        for wire in waiting:
+            self.assertTrue(wire.line().startswith(b"+OK"))
+        self.assertTrue(session.multi_line(b"RETR 1")[0].startswith(b"+OK"))
+        self.assertTrue(session.command(b"QUIT").startswith(b"+OK"))

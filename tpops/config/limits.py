@@ -1,17 +1,20 @@
-"""The table [limits]: who may connect, how often, and what is enough."""
+"""The table [limits]: who may connect, how often, and how much everybody gets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tpops.config.section import Network, Section, key
 
+#: What a bandwidth is at least.
+_LEAST_OCTETS = 1024
+
 
 class Limits(Section):
-    """Who may connect and how often, and what is enough."""
+    """Who may connect and how often, and how much they get."""
 
     connections: Annotated[int, key("Connections at the same time; 0 is no limit.", ge=0)] = 2000
     connections_per_address: Annotated[
@@ -61,6 +64,21 @@ class Limits(Section):
     errors_after_login: Annotated[
         int, key("Refused commands after the login, the last of which closes the session; 0 is no limit.", ge=0)
     ] = 1000
+    octets_per_second_per_session: Annotated[
+        int,
+        key("How fast messages and listings are sent to one session; 0 is as fast as it takes them.", ge=0),
+    ] = 0
+    octets_per_second: Annotated[
+        int,
+        key("How fast they are sent to all sessions together; each worker has its share. 0 is no limit.", ge=0),
+    ] = 0
+
+    @field_validator("octets_per_second_per_session", "octets_per_second")
+    @classmethod
+    def _is_enough(cls, value: int) -> int:
+        if 0 < value < _LEAST_OCTETS:
+            raise ValueError(f"is {value}, must be 0 or at least {_LEAST_OCTETS}")
+        return value
 
     def warnings(self) -> Iterator[str]:
         """What is allowed and unwise."""

@@ -34,9 +34,6 @@ _REFUSALS = {
     "MaildropBroken": "maildrop_broken",
 }
 
-#: Errors that are a limit themselves.
-_LOGIN_LIMITS = {"TooSoon": "login_delay"}
-
 #: Figures, as they travel between processes.
 Figures = dict[str, object]
 
@@ -119,20 +116,16 @@ class Counters:
             self.logins[session.mechanism] += 1
             self.login_seconds.add(session.login_seconds)
             self.recent_logins.add(event.at)
-        elif kind == "limit":
-            self.limits[event.detail] += 1
-        elif kind == "greeting-refused":
-            self.limits[event.detail.partition(":")[0]] += 1
+        elif kind == "login-failed":
+            self.failures[_FAILURES.get(event.detail.partition(":")[0], "other")] += 1
+            self.recent_failures.add(event.at)
         else:
-            error = event.detail.partition(":")[0]
-            if kind == "login-failed":
-                self.failures[_FAILURES.get(error, "other")] += 1
-                self.recent_failures.add(event.at)
-            else:
-                limit = event.detail.split(": ")[1] if error == "LimitReached" else _LOGIN_LIMITS.get(error)
-                self.refusals[_REFUSALS.get(error, "other" if limit is None else "limit")] += 1
-                if limit is not None:
-                    self.limits[limit] += 1
+            limit = event.limit
+            if kind == "login-refused":
+                error = event.detail.partition(":")[0]
+                self.refusals[_REFUSALS.get(error, "limit" if limit else "other")] += 1
+            if limit:
+                self.limits[limit] += 1
 
     def _ended(self, session: Session, at: float) -> None:
         self.ended += 1

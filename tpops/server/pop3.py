@@ -30,6 +30,7 @@ from tpops.server.client_certificates import objection
 from tpops.server.connection import Connection
 from tpops.server.login import Logout, consult, log_in
 from tpops.server.offers import IMPLICIT
+from tpops.server.pace import Pace, send_at_pace
 from tpops.server.reasons import LIMITS, NO_LOGIN
 from tpops.server.transfer import send_listing, send_message
 
@@ -49,10 +50,12 @@ class POP3Server(Connection):
 
     @ivar mailbox: the maildrop, after login
     @ivar doing: what was begun last that may have to wait
+    @ivar pace: how fast it may send, None for as fast as it goes
     """
 
     mailbox: Mailbox | None = None
     doing: Action | None = None
+    pace: Pace | None = None
 
     _ticket: ITicket | None = None
     _logout: Logout | None = None
@@ -134,6 +137,9 @@ class POP3Server(Connection):
         limit = LIMITS.get(self.session.reason)
         if limit is not None:
             self.shared.events.emit("limit", self.session, f"{limit}: {self.session.reason}")
+        if self.pace is not None:
+            for slowed in self.pace.slowed():
+                self.shared.events.emit("limit", self.session, slowed)
         if self.session.user is not None:
             self.shared.events.emit("logout", self.session, self.session.reason)
         self.shared.events.emit("disconnect", self.session, self.session.reason)
@@ -161,10 +167,12 @@ class POP3Server(Connection):
             self.send(replies.INTERNAL)
         else:
             self._errors = 0
-            if isinstance(result, bytes):
+            if not isinstance(result, bytes):
+                self._act(result)
+            elif self.pace is None:
                 self.send(result)
             else:
-                self._act(result)
+                self._run(send_at_pace(self, self.pace, result))
 
     # Actions.
 
@@ -257,6 +265,8 @@ class POP3Server(Connection):
         self.mailbox = mailbox
         self._logout = logout
         self.shared.strangers.leave(self)
+        if self.shared.bandwidth is not None and not self.shared.limiter.exempt(self.session.peer):
+            self.pace = self.shared.bandwidth.pace()
         options = self.shared.options
         self.count_anew(options.commands_after_login, options.errors_after_login)
         if not self.gone:

@@ -14,6 +14,7 @@ from tpops.errors import LookupUnavailable
 from tpops.interfaces import IEvents, ILimiter
 from tpops.server.offers import Offers
 from tpops.server.options import ServerOptions
+from tpops.server.pace import Bandwidth
 from tpops.server.strangers import Strangers
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Shared:
     @ivar tls_context: starts TLS (an IOpenSSLServerConnectionCreator), None without a certificate
     @ivar consult: answers the questions of SASL exchanges; raises LookupUnavailable where it cannot
     @ivar whose: the name under which failed logins with a name are counted
+    @ivar bandwidth: how fast mail is sent, None for as fast as it goes
     @ivar strangers: those that have not logged in
     @ivar connections: the open connections, and those that are lost while a command still runs
     """
@@ -56,6 +58,7 @@ class Shared:
     tls_context: object | None = None
     consult: Callable[[object], Awaitable[object]] = attrs.field(default=no_answers)
     whose: Callable[[bytes], bytes] = attrs.field(default=bytes)
+    bandwidth: Bandwidth | None = None
     strangers: Strangers = attrs.field(factory=lambda: Strangers(0))
     connections: set[POP3Server] = attrs.field(factory=set)
 

@@ -17,6 +17,7 @@ from tpops.interfaces import IStoredMessage
 from tpops.protocol import replies
 from tpops.protocol.actions import Listing, Retrieve
 from tpops.protocol.transparency import TERMINATOR, Encoder, Top, has_utf8_header
+from tpops.server.pace import Pace, send_at_pace
 
 if TYPE_CHECKING:
     from tpops.server.pop3 import POP3Server
@@ -26,6 +27,9 @@ _log = Logger()
 #: Stored octets that are read, made fit for the wire and written at a time.
 CHUNK_OCTETS = 262144
 
+#: The same at least where a limit on bandwidth holds the session back.
+_SLOW_CHUNK_OCTETS = 16384
+
 #: Octets after which a fast client's transfer lets the other sessions have their turn.
 _TURN_OCTETS = 4 * CHUNK_OCTETS
 
@@ -34,7 +38,12 @@ async def send_listing(server: POP3Server, listing: Listing) -> None:
     """Send a multi-line reply chunk by chunk."""
     server.send(listing.first)
     for chunk in listing.chunks:
-        server.send(chunk)
+        if server.pace is None:
+            server.send(chunk)
+        else:
+            await send_at_pace(server, server.pace, chunk)
+            if server.gone:
+                return
         if server.paused:
             await server.drained()
             if server.gone:
@@ -85,15 +94,22 @@ async def _whole(server: POP3Server, retrieve: Retrieve, stored: IStoredMessage,
     encoder = Encoder()
     server.send(replies.retr(retrieve.octets))
     turn = _TURN_OCTETS
+    pace = server.pace
+    octets = _octets_at_a_time(pace)
     while chunk:
-        server.send(encoder.feed(chunk))
+        if pace is None:
+            server.send(encoder.feed(chunk))
+        else:
+            await send_at_pace(server, pace, encoder.feed(chunk))
+            if server.gone:
+                return
         turn -= len(chunk)
         if server.paused or turn <= 0:
             await server.drained()
             turn = _TURN_OCTETS
             if server.gone:
                 return
-        more = stored.read(CHUNK_OCTETS)
+        more = stored.read(octets)
         chunk = more if isinstance(more, bytes) else await more
         if server.gone:
             return
@@ -105,18 +121,30 @@ async def _whole(server: POP3Server, retrieve: Retrieve, stored: IStoredMessage,
     server.mailbox.sent(retrieve.number, encoder.octets)
 
 
+def _octets_at_a_time(pace: Pace | None) -> int:
+    """How much is read; little where it will lie here for a while."""
+    return CHUNK_OCTETS if pace is None else max(_SLOW_CHUNK_OCTETS, pace.slice_octets)
+
+
 async def _top(server: POP3Server, lines: int, stored: IStoredMessage, chunk: bytes) -> None:
     encoder, top = Encoder(), Top(lines)
     server.send(replies.TOP_FOLLOWS)
+    pace = server.pace
+    octets = _octets_at_a_time(pace)
     while chunk:
-        server.send(encoder.lines(top.feed(chunk)))
+        if pace is None:
+            server.send(encoder.lines(top.feed(chunk)))
+        else:
+            await send_at_pace(server, pace, encoder.lines(top.feed(chunk)))
+            if server.gone:
+                return
         if top.done:
             break
         if server.paused:
             await server.drained()
             if server.gone:
                 return
-        more = stored.read(CHUNK_OCTETS)
+        more = stored.read(octets)
         chunk = more if isinstance(more, bytes) else await more
         if server.gone:
             return

@@ -20,6 +20,8 @@ from twisted.internet.address import IPv6Address
 from twisted.internet.interfaces import IProtocol, IReactorFDSet
 from twisted.python.failure import Failure
 
+from tpops.server.accepting import AcceptsWithinMeans
+
 
 class SendsAtOnce(tcp.Server):
     """What the connections of this module have in common."""
@@ -107,13 +109,13 @@ class UNIXServer(SendsAtOnce, unix.Server):
     """A connection over a UNIX socket."""
 
 
-class TCPPort(tcp.Port):
+class TCPPort(AcceptsWithinMeans, tcp.Port):
     """Listens on a TCP port."""
 
     transport = TCPServer
 
 
-class UNIXPort(unix.Port):
+class UNIXPort(AcceptsWithinMeans, unix.Port):
     """Listens on a UNIX socket that is open; the file stays when it is closed."""
 
     transport = UNIXServer
@@ -127,7 +129,7 @@ class UNIXPort(unix.Port):
         # Others may listen on it, too: a shutdown would end that for all of them.
         self._shouldShutdown = False
         self.socket = opened
-        self.fileno = opened.fileno  # type: ignore[method-assign]  # as twisted does it
+        self.fileno = opened.fileno
         self.connected = True
         self.numberAccepts = 100
         self.startReading()
