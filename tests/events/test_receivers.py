@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -24,18 +27,26 @@ LOGIN = Notice(
 LOGOUT = Notice(kind="logout", at=MOMENT, session="s1", user="joe", peer="192.0.2.7")
 
 
-def descriptors() -> list[str]:
-    """What this process has open."""
+def children() -> set[str]:
+    """The processes that this thread has started and not waited for."""
+    return set(Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split())
+
+
+def descriptors() -> Counter[str]:
+    """What this process has open, and how often."""
     found = []
     for one in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(f"/proc/self/fd/{one}"))
-    return sorted(found)
+    return Counter(found)
 
 
 def state(pid: int) -> str:
     """The letter of a process' state."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+_MISSING = "cannot start /nowhere: No such file or directory"
 
 
 class ReceiverCase(TestCase):
@@ -175,7 +186,21 @@ class ProgramTests(ReceiverCase):
         await self.gone(int(notes.read_text()))
         await self.shell(script + "exit 0").send(LOGIN)
         await self.gone(int(notes.read_text()))
-        self.assertEqual(descriptors(), before)
+        self.assertFalse(descriptors() - before)
+
+    async def test_no_descriptors_left(self) -> None:
+        """Promise: a program that cannot be watched is ended at once, and nothing is left of it."""
+        await self.shell("exit 0").send(LOGIN)
+        before, others = descriptors(), children()
+
+        def refuse(pid: int) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        self.patch(os, "pidfd_open", refuse)
+        self.assertEqual(await self.refusal(self.shell("sleep 1000")), "cannot start /bin/sh: Too many open files")
+        self.assertEqual(await self.refusal(program.Program(reactor, ("/nowhere",))), _MISSING)
+        self.assertFalse(descriptors() - before)
+        self.assertEqual(children() - others, set())
 
     async def gone(self, pid: int) -> None:
         """Wait until a process has ended."""

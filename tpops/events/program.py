@@ -142,6 +142,19 @@ class _Watched:
             self._descriptor = -1
 
 
+def _started(command: Sequence[str], given: Mapping[str, str], stderr: int) -> subprocess.Popen[bytes]:
+    """Start a program.  @raise OSError: when that cannot be done"""
+    return subprocess.Popen(
+        command,
+        env=dict(given),
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        start_new_session=True,
+    )
+
+
 class _Run:
     """
     A program that runs.
@@ -152,21 +165,31 @@ class _Run:
     def __init__(self, reactor: Any, command: Sequence[str], given: Mapping[str, str]) -> None:
         self.ended: Deferred[int] = Deferred(lambda cancelled: self.kill())
         self.said = bytearray()
-        self._process = subprocess.Popen(
-            command,
-            env=dict(given),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        assert self._process.stderr is not None
-        stderr = os.dup(self._process.stderr.fileno())
-        self._process.stderr.close()
-        os.set_blocking(stderr, False)
-        self._stderr = _Watched(reactor, stderr, self._read)
-        self._end = _Watched(reactor, os.pidfd_open(self._process.pid), self._has_ended)
+        reading, writing = os.pipe()
+        try:
+            self._process = _started(command, given, writing)
+            end = self._watchable()
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        os.set_blocking(reading, False)
+        self._stderr = _Watched(reactor, reading, self._read)
+        self._end = _Watched(reactor, end, self._has_ended)
+
+    def _watchable(self) -> int:
+        """
+        A descriptor that can be read when the program has ended.
+
+        @raise OSError: when there is none; then the program has been ended
+        """
+        try:
+            return os.pidfd_open(self._process.pid)
+        except OSError:
+            self.kill()
+            self._process.wait()
+            raise
 
     def kill(self) -> None:
         """End it and all of its group; nothing when it has ended."""
