@@ -11,6 +11,8 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -37,6 +39,15 @@ from tpops.upstream import tls
 from tpops.upstream.servers import Settings, Upstream
 
 _log = Logger()
+
+
+@cache
+def implementation() -> bytes:
+    """Name and version, as CAPA tells it."""
+    try:
+        return f"tpops-{version('tpops')}".encode("ascii")
+    except PackageNotFoundError:
+        return b"tpops"
 
 
 def server_options(config: Config) -> ServerOptions:
@@ -134,6 +145,37 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream
     @param others: the POP3 servers behind this one
     @param lookup: finds what an account has there
     """
+    stores = file_stores(config, os.path.join(config.server.state_dir, "mbox"), reactor, run_in_thread)
+    stores["proxy"] = ProxyStore(config.proxy.unique_ids == "headers", others, lookup)
+    if mail_database.used(config):
+        stores["mysql"] = mail_database.driver(config, reactor)
+    if config.store:
+        stores["plugin"] = PluginStores(
+            {
+                one.name: plugins.factory("store", one.driver).make(reactor, run_in_thread, one.settings())
+                for one in config.store
+            }
+        )
+    quota = Quota(config.quota.octets, config.quota.messages)
+    return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores, quota)
+
+
+def file_maildrops(config: Config, spool_state: str, reactor: Any, run_in_thread: Any) -> Maildrops:
+    """
+    The same for a process that serves its owner: only what is in files.
+
+    @param spool_state: directory for what is remembered of spools
+    """
+    stores = file_stores(config, spool_state, reactor, run_in_thread)
+    return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores)
+
+
+def file_stores(config: Config, spool_state: str, reactor: Any, run_in_thread: Any) -> dict[str, Store]:
+    """
+    The stores of the kinds that are files.
+
+    @param spool_state: directory for what is remembered of spools, where none is configured
+    """
     maildir, mbox = config.maildir, config.mbox
 
     def sleep(seconds: float) -> Deferred[None]:
@@ -153,7 +195,7 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream
         ignored_folders=maildir.ignored_folders,
     )
     spools = MboxOptions(
-        directory=mbox.index_dir or os.path.join(config.server.state_dir, "mbox"),
+        directory=mbox.index_dir or spool_state,
         unique_ids=mbox.unique_ids,
         unquote=mbox.quoting == "mboxrd",
         dotlock=mbox.dotlock,
@@ -162,22 +204,10 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream
         lock_wait_seconds=mbox.lock_wait_seconds,
         cache_octets=mbox.cache_mib << 20,
     )
-    stores: dict[str, Store] = {
+    return {
         "maildir": MaildirDriver(maildirs, run_in_thread, sleep, reactor.seconds),
         "mbox": MboxDriver(spools, run_in_thread, sleep, reactor.seconds),
-        "proxy": ProxyStore(config.proxy.unique_ids == "headers", others, lookup),
     }
-    if mail_database.used(config):
-        stores["mysql"] = mail_database.driver(config, reactor)
-    if config.store:
-        stores["plugin"] = PluginStores(
-            {
-                one.name: plugins.factory("store", one.driver).make(reactor, run_in_thread, one.settings())
-                for one in config.store
-            }
-        )
-    quota = Quota(config.quota.octets, config.quota.messages)
-    return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores, quota)
 
 
 def client_certificates(config: Config) -> ClientCertificates | None:

@@ -97,6 +97,17 @@ class Backend:
             await self.app_passwords.stop()
         self.upstream.stop()
 
+    def proofs(self) -> frozenset[str]:
+        """What proves a password without sending it ("APOP", SASL mechanisms), as far as clients had better see it."""
+        mode = self.config.protocol.digests
+        if mode == "never":
+            return frozenset()
+        each = [one for source in self.sources for one in source.mechanisms()]
+        if self.app_passwords is not None and (mode == "any" or self.config.app_passwords.instead):
+            each += self.app_passwords.mechanisms()
+        together = frozenset.union if mode == "any" else frozenset.intersection
+        return together(*each) if each else frozenset()
+
     async def account(self, name: str) -> Account:
         """
         The account of a name as somebody wrote it, whether it may log in now or not.

@@ -13,9 +13,9 @@ import ipaddress
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import attrs
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
@@ -23,12 +23,14 @@ from twisted.internet.task import deferLater
 
 from tpops import assembly, sinks
 from tpops.backend import Backend
+from tpops.config.app_passwords import AppPasswords
 from tpops.config.schema import Config
 from tpops.cred import drivers
 from tpops.cred.keys import Keyring
 from tpops.cred.masters import Masters
 from tpops.cred.realm import Realm
 from tpops.delivery.lmtp_service import LMTPService
+from tpops.errors import ConfigError
 from tpops.events.bus import EventBus
 from tpops.events.counters import Counters
 from tpops.policy.memory import AnyMemory, octets_of, text_of
@@ -38,6 +40,7 @@ from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
 from tpops.protocol.sasl import CramMD5, LoginExchange, Mechanisms, Plain
 from tpops.protocol.scram import KeysOf
 from tpops.server import channel
+from tpops.server.apart import Apart
 from tpops.server.certificates import Certificates
 from tpops.server.client_certificates import ClientCertificates
 from tpops.server.factory import POP3Factory
@@ -47,19 +50,30 @@ from tpops.server.shared import Shared, no_answers
 from tpops.server.strangers import Strangers
 from tpops.sight.logs import Logs
 
+
+@attrs.frozen
+class Separation:
+    """
+    Sessions in processes of their own.
+
+    @ivar link: starts them
+    @ivar proofs: what proves a password to it without sending it
+    """
+
+    link: Apart
+    proofs: frozenset[str]
+
+
+def without_accounts(config: Config) -> Config:
+    """The same configuration for a process that asks another one about accounts."""
+    return config.model_copy(update={"accounts": (), "app_passwords": AppPasswords()})
+
+
 #: Seconds that a stop waits for sessions that are removing mail.
 _STOP_SECONDS = 30.0
 
 #: Seconds that a stop waits for the others, which may be waiting for a lock that somebody else holds.
 _STOP_WAITING_SECONDS = 1.0
-
-
-def implementation() -> bytes:
-    """Name and version, as CAPA tells it."""
-    try:
-        return f"tpops-{version('tpops')}".encode("ascii")
-    except PackageNotFoundError:
-        return b"tpops"
 
 
 class Generation:
@@ -73,6 +87,7 @@ class Generation:
     @param counters: count what happens
     @param memory: what the limits remember
     @param whole: answers for all processes, see L{tpops.sight.metrics}; None where there is nobody to ask
+    @param apart: who starts sessions in processes of their own, None where they are served here
     @param before: the generation whose place it takes; what this process could no longer read stays as it was there
     @raise ConfigError: when something cannot be used as it is configured
     """
@@ -85,13 +100,18 @@ class Generation:
         counters: Counters,
         before: Generation | None = None,
         whole: Any = None,
+        apart: Separation | None = None,
     ) -> None:
+        if config.sessions.apart and apart is None:
+            raise ConfigError(['sessions.run_as = "owner" needs twistd, which starts the processes for it'])
         self.config = config
         self._counters = counters
         self._whole = whole
         self._memory = memory
         self._reactor = reactor
-        self._backend = Backend(config, reactor)
+        self._apart = apart
+        # Who has no part in verifying passwords has no accounts either.
+        self._backend = Backend(config if apart is None else without_accounts(config), reactor)
         self._bus = EventBus((), time.time, reactor, config.pop_before_smtp.ok_wait_seconds)
         self._relay = RelayService(config, reactor) if config.pop_before_smtp.store else None
         self.logs = Logs()
@@ -187,7 +207,7 @@ class Generation:
         mail_ends = Deferred.fromCoroutine(self._lmtp.end_sessions())
         connections = self.shared.connections
         for connection in list(connections):
-            if not connection.busy:
+            if not connection.busy or connection.apart is not None:
                 connection.close("server shutdown")
         began = self._reactor.seconds()
         patience = _STOP_SECONDS
@@ -237,6 +257,7 @@ class Generation:
             hostname=config.server.hostname,
             consult=self._consult,
             whose=self._backend.names.guessed,
+            apart=self._apart.link if self._apart is not None else None,
         )
 
     def _bearer_tokens(self) -> Any:
@@ -274,7 +295,7 @@ class Generation:
             mechanisms=mechanisms,
             last=protocol.last,
             login_delay=round(self.config.limits.login_delay_seconds),
-            implementation=implementation(),
+            implementation=assembly.implementation(),
         )
         over_tls = channel.OverTLS(proven, self._clients, self._backend.names.same)
         return Offers(base, protocol.plaintext, protocol.plaintext_networks, over_tls, apop_only=protocol.apop_only)
@@ -289,24 +310,16 @@ class Generation:
 
     def _offer_proofs(self) -> None:
         """What proves a password without sending it; who cannot use such a mechanism had better not see it."""
-        mode = self.config.protocol.digests
-        if mode == "never":
+        proven = self._backend.proofs() if self._apart is None else self._apart.proofs
+        if not proven:
             return
-        app_passwords = self._backend.app_passwords
-        each = [one for source in self._backend.sources for one in source.mechanisms()]
-        if app_passwords is not None and (mode == "any" or self.config.app_passwords.instead):
-            each += app_passwords.mechanisms()
-        together = frozenset.union if mode == "any" else frozenset.intersection
-        if not each:
-            return
-        proven = together(*each)
         if channel.scram(proven, {}):
             self._keyring = Keyring(
                 self._backend.sources,
                 self._backend.names,
                 self._backend.run_in_thread,
                 assembly.scram_secret(self.config),
-                app_passwords,
+                self._backend.app_passwords,
             )
             self._keyring.learn()
         self.shared.offers = self._offers(proven)

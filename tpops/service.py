@@ -28,7 +28,7 @@ from tpops.config.load import load
 from tpops.config.schema import Config
 from tpops.coroutines import run
 from tpops.errors import ConfigError
-from tpops.generation import Generation
+from tpops.generation import Generation, Separation
 from tpops.policy.memory import AnyMemory, Memory
 from tpops.process import descriptors, privileges
 from tpops.process.notify import Notify
@@ -75,6 +75,7 @@ class POP3Service(Service):
         memory: AnyMemory | None = None,
         sockets: Sockets | None = None,
         notify: Notify | None = None,
+        apart: Separation | None = None,
     ) -> None:
         """
         @param path: where the configuration is read again from, "" for nowhere
@@ -82,6 +83,7 @@ class POP3Service(Service):
         @param memory: what the limits remember
         @param sockets: listening sockets that are open already
         @param notify: whom to tell how things are
+        @param apart: see L{Generation}
         """
         self.config = config
         self.ports: dict[socket, AnyPort] = {}
@@ -96,7 +98,8 @@ class POP3Service(Service):
         self._former: list[Generation] = []
         self.answers = Answers(reactor, self._memory, lambda: [self._generation, *self._former])
         self._control = Socket(reactor, self.answer)
-        self._generation = Generation(config, reactor, self._memory, self.answers.counters, whole=self.whole)
+        counters = self.answers.counters
+        self._generation = Generation(config, reactor, self._memory, counters, whole=self.whole, apart=apart)
         self._hurry = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -273,8 +276,11 @@ class POP3Service(Service):
         changed = [key for key in ("user", "group") if getattr(before, key) != getattr(after, key)]
         if after.processes != 1:
             changed.append("workers")
-        if changed:
-            raise ConfigError([f"server.{key} has changed, which needs a restart" for key in changed])
+        keys = [f"server.{key}" for key in changed]
+        if config.sessions.apart:
+            keys.append("sessions.run_as")
+        if keys:
+            raise ConfigError([f"{key} has changed, which needs a restart" for key in keys])
 
     def _check_rights(self, generation: Generation) -> None:
         """@raise ConfigError: when it needs rights that this process has no more"""

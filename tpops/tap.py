@@ -69,7 +69,8 @@ def makeService(options: Options) -> IService:
     for warning in loaded.warnings:
         _log.warn("{warning}", event="config-warning", warning=warning)
     try:
-        if loaded.config.server.processes > 1 or upgrade.waits():
+        several = loaded.config.server.processes > 1 or loaded.config.sessions.apart
+        if several or upgrade.waits():
             return Supervisor(loaded, reactor, options.output)
         sockets, systemd = Sockets(activation.take()), notify.take(reactor)
         return POP3Service(

@@ -1,1 +1,1 @@
-"""Tests of the process model without processes."""
+"""Tests of the process model."""

@@ -25,6 +25,9 @@ from tpops.patterns import Pattern
 LOCATION_KINDS = ("maildir", "mbox", "mysql", "proxy", "plugin")
 LOCATION_VARIABLES = ("user", "local_part", "domain", "home", "folder")
 
+#: What "$(...)" may name in the arguments of a program for sessions.
+PROGRAM_VARIABLES = (*LOCATION_VARIABLES, "maildir", "useropt")
+
 #: Kinds of lookup tables that can be read.
 LOOKUP_TABLES = ("hash", "btree", "lmdb", "cdb", "dbm", "sdbm", "texthash")
 
@@ -322,6 +325,23 @@ def user_rule(value: str) -> str:
             f'must consist of "allow ..." and "deny ..." with an extended regular expression, not {value!r}'
         )
     _expression(expression.strip())
+    return value
+
+
+def location_kinds(location: str) -> frozenset[str]:
+    """The kinds of the places of a mail location."""
+    return frozenset(one.partition(":")[0] for one in _BETWEEN_LOCATIONS.split(location))
+
+
+def session_program(value: tuple[str, ...]) -> tuple[str, ...]:
+    """A program with arguments that may have variables, or nothing."""
+    for one in command(value)[1:] if value else ():
+        for name in _VARIABLE.findall(one):
+            if name not in PROGRAM_VARIABLES:
+                known = ", ".join(f"$({variable})" for variable in PROGRAM_VARIABLES)
+                raise ValueError(f"has the unknown variable $({name}); known are {known}")
+        if "$" in _VARIABLE.sub("", one):
+            raise ValueError('has a "$" that starts no variable; variables are written $(name)')
     return value
 
 

@@ -35,6 +35,7 @@ from tpops.config.pbs import PopBeforeSMTP, PopBeforeSMTPMySQL
 from tpops.config.proxy import Proxy
 from tpops.config.section import Network, PathText, Section, key
 from tpops.config.server import STATE_DIRECTORY, Server
+from tpops.config.sessions import Sessions
 from tpops.config.sinks.union import AnySink
 from tpops.config.stores import StoreSection
 
@@ -261,6 +262,7 @@ class Config(Section):
     log: Log = Log()
     admin: Admin = Admin()
     metrics: Metrics = Metrics()
+    sessions: Sessions = Sessions()
 
     @field_validator("listen")
     @classmethod
@@ -320,6 +322,23 @@ class Config(Section):
     def _proxy_is_enough(cls, value: Proxy, info: ValidationInfo) -> Proxy:
         mail = info.data.get("mail")
         value.must_do(mail.location if isinstance(mail, Mail) else "", info.data.get("accounts", ()))
+        return value
+
+    @field_validator("sessions")
+    @classmethod
+    def _owners_can_serve(cls, value: Sessions, info: ValidationInfo) -> Sessions:
+        tables = info.data
+        if value.apart and {"server", "mail", "oauth", "tls", "lmtp", "maildir", "mbox", "limits"} <= tables.keys():
+            used = {
+                "[oauth]": tables["oauth"].used,
+                "tls.client_certificates": tables["tls"].client_certificates != "off",
+                "lmtp.listen": tables["lmtp"].listen,
+                "maildir.index_dir": tables["maildir"].index_dir,
+                "mbox.index_dir": tables["mbox"].index_dir,
+                "limits.octets_per_second": tables["limits"].octets_per_second,
+                "limits.octets_per_second_per_session": tables["limits"].octets_per_second_per_session,
+            }
+            value.must_do(tables["server"].user, tables["mail"].location, [name for name, on in used.items() if on])
         return value
 
     @field_validator("masters")

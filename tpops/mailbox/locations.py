@@ -191,19 +191,19 @@ class Maildrops:
 
     async def open_maildrop(self, account: Account) -> IMaildrop:
         """See L{IMaildropDriver.open_maildrop}."""
-        account, kind, place = self._where(account)
+        account, kind, place = self.where(account)
         return await self._store(kind, account).open_at(account, place)
 
     async def open_for(self, account: Account, caller: Caller) -> IMaildrop:
         """See L{IOpensForCaller.open_for}."""
-        account, kind, place = self._where(account)
+        account, kind, place = self.where(account)
         store = self._store(kind, account)
         open_for: OpenFor | None = getattr(store, "open_for", None)
         if open_for is None:
             return await store.open_at(account, place)
         return await open_for(account, place, caller)
 
-    def _where(self, account: Account) -> tuple[Account, str, bytes]:
+    def where(self, account: Account) -> tuple[Account, str, bytes]:
         """
         The first location where there is something; its kind looks at the folder that is in the account then.
 

@@ -78,6 +78,7 @@ class Child:
     @ivar number: which of the workers it is
     @ivar row: where it counts, see L{tpops.policy.shared}
     @ivar ready: whether it serves
+    @ivar spent: it serves who is there, and can let nobody in any more
     @ivar problems: why it cannot, from its own mouth
     @ivar told: called with the child when it is ready, and when it is gone
     @ivar lend: opens the sockets that it asks for
@@ -102,6 +103,7 @@ class Child:
         self.number = number
         self.row = row
         self.ready = False
+        self.spent = False
         self.problems: list[str] = []
         self.status: int | None = None
         self.told = told
@@ -166,6 +168,9 @@ class Child:
             self.told(self)
         elif "control" in packet:
             self.asks(self.channel.brought.pop())
+        elif "replace" in packet:
+            self.spent = True
+            self.told(self)
         elif "failed" in packet:
             self.problems = list(packet["failed"])
 

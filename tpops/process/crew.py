@@ -47,6 +47,20 @@ class Crew:
         """Whether all of them serve."""
         return all(child.ready for child in self.children.values())
 
+    def replaces(self, child: Child, served_seconds: float) -> float:
+        """Say why another worker takes the place of this one; gives the pause before that."""
+        pause = self.pause(child.number, served_seconds)
+        for problem in child.problems:
+            _log.error("{problem}", event="worker-failed", problem=problem)
+        _log.error(
+            "{child} {what}; another one starts in {pause:g} seconds",
+            event="worker-ended" if child.gone else "worker-spent",
+            child=str(child),
+            what=f"has ended, {how_it_ended(child.status)}" if child.gone else "lets nobody in any more",
+            pause=pause,
+        )
+        return pause
+
     def pause(self, number: int, served_seconds: float) -> float:
         """How long to wait before another worker takes the place of one that has served so long."""
         pause = 0.0

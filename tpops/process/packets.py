@@ -37,7 +37,7 @@ Packet = Mapping[str, Any]
 _TURN = 64
 
 
-class _Reading:
+class Reading:
     """A descriptor that the reactor reads from, until its end."""
 
     def __init__(self, reactor: IReactorFDSet, descriptor: int) -> None:
@@ -61,13 +61,21 @@ class _Reading:
         self._reactor.removeReader(cast(IReadDescriptor, self))
 
 
+def _object(octets: bytes) -> Packet:
+    packet = json.loads(octets)
+    if not isinstance(packet, dict):
+        raise ValueError("no object")
+    return packet
+
+
 @implementer(IReadDescriptor)
-class Packets(_Reading):
+class Packets(Reading):
     """
     One end.
 
     @ivar brought: the sockets of the packet that is being received; whoever wants one takes it out, others are closed
     @param received: called with each packet
+    @param decode: what is made of a packet's octets before, None for the object that they stand for
     @param lost: called once, when the other end is gone
     """
 
@@ -75,10 +83,12 @@ class Packets(_Reading):
         self,
         reactor: IReactorFDSet,
         connected: socket.socket,
-        received: Callable[[Packet], None],
+        received: Callable[[Any], None],
         lost: Callable[[], None],
+        decode: Callable[[bytes], Any] | None = None,
     ) -> None:
         connected.setblocking(False)
+        self._decode = decode or _object
         self._socket = connected
         self._received = received
         self._lost = lost
@@ -107,10 +117,7 @@ class Packets(_Reading):
     def _take(self, octets: bytes) -> bool:
         """Hand a packet on; False when it is none, or cannot be handled: whoever sends such is not listened to."""
         try:
-            packet = json.loads(octets)
-            if not isinstance(packet, dict):
-                raise ValueError("no object")
-            self._received(packet)
+            self._received(self._decode(octets))
         except Exception:
             _log.failure("a packet from another process cannot be handled", event="packet-failed")
             return False
@@ -175,7 +182,7 @@ class Packets(_Reading):
 
 
 @implementer(IReadDescriptor)
-class Lines(_Reading):
+class Lines(Reading):
     """
     Lines that a process writes.
 

@@ -233,6 +233,8 @@ class Supervisor(Service):
         """A worker is ready, or gone."""
         if child.gone:
             self._has_ended(child)
+        elif child.spent:
+            self._is_spent(child)
         elif self._next is not None and self._next.ready:
             self._take_over(self._next)
 
@@ -349,8 +351,6 @@ class Supervisor(Service):
         self._rows = {child.row for child in self._everybody()}
         self._sight.adopt_all()
 
-    # Ends.
-
     def _has_ended(self, child: Child) -> None:
         self._memory.clear(child.row)
         self._rows.discard(child.row)
@@ -369,21 +369,20 @@ class Supervisor(Service):
         if self._stopped is not None and not self._everybody():
             self._stopped.callback(None)
 
+    def _is_spent(self, child: Child) -> None:
+        """It can let nobody in any more: another one takes its place, and it goes with its last session."""
+        if self._next is not None and child in self._next.children.values():
+            child.kill()
+        elif self.running and self._crew.children.get(child.number) is child:
+            self._leaving.add(self._crew.children.pop(child.number))
+            child.tell("leave")
+            self._replace(child)
+
     def _replace(self, child: Child) -> None:
         """Start another one in its place, after a pause where it has not served for long."""
         self._sight.restarts += 1
-        crew, number = self._crew, child.number
-        pause = crew.pause(number, self._reactor.seconds() - child.started)
-        for problem in child.problems:
-            _log.error("{problem}", event="worker-failed", problem=problem)
-        _log.error(
-            "{child} has ended, {how}; another one starts in {pause:g} seconds",
-            event="worker-ended",
-            child=str(child),
-            how=how_it_ended(child.status),
-            pause=pause,
-        )
-        self._reactor.callLater(pause, self._start_again, crew, number)
+        pause = self._crew.replaces(child, self._reactor.seconds() - child.started)
+        self._reactor.callLater(pause, self._start_again, self._crew, child.number)
 
     def _start_again(self, crew: Crew, number: int) -> None:
         if not self.running or crew is not self._crew:

@@ -7,6 +7,7 @@ would.  What it logs goes over the channel, so that there is one log.
 
     to the supervisor     {"want": [a Listener's fields, ...]}
                           {"ready": true}, {"failed": [problem, ...]}
+                          {"replace": true}    its broker is gone: another worker, which has one, is wanted
                           {"alive": seconds since the epoch}
                           {"log": [namespace, level, text]}
                           {"control": true} with a socket on which it wants to be answered (L{tpops.sight.control})
@@ -25,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -46,12 +48,14 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tpops.config.load import load
+from tpops.config.load import Loaded, load
 from tpops.config.schema import Config
 from tpops.errors import ConfigError
+from tpops.generation import Separation
 from tpops.policy.memory import AnyMemory
 from tpops.policy.shared import SharedMemory, Table
 from tpops.process import handoff
+from tpops.process.broker_link import BrokerLink, start_broker
 from tpops.process.packets import Packet, Packets
 from tpops.process.privileges import Identity
 from tpops.process.sockets import Sockets, places
@@ -117,8 +121,16 @@ class LentSockets(Sockets):
 class WorkerService(POP3Service):
     """The service of a worker: what its sockets and its program are is the supervisor's affair."""
 
-    def __init__(self, config: Config, reactor: Any, memory: AnyMemory, channel: Packets, number: int) -> None:
-        super().__init__(config, reactor, memory=memory, sockets=LentSockets(channel))
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        memory: AnyMemory,
+        channel: Packets,
+        number: int,
+        apart: Separation | None = None,
+    ) -> None:
+        super().__init__(config, reactor, memory=memory, sockets=LentSockets(channel), apart=apart)
         self.answers.number = number
         self.control = ControlFactory(self.answer, reactor)
         self._channel = channel
@@ -174,6 +186,7 @@ class Worker:
         self._channel = Packets(reactor, connected, self._received, self._abandoned)
         self._service: WorkerService | None = None
         self._number = number
+        self._broker: subprocess.Popen[bytes] | None = None
 
     def begin(self, orders: Orders) -> bool:
         """Serve; False when that is not possible, and the supervisor knows why."""
@@ -181,11 +194,13 @@ class Worker:
         relay = FilteringLogObserver(_Relay(self._channel), [levels])
         globalLogBeginner.beginLoggingTo([relay], redirectStandardIO=False)
         try:
-            config = load(orders.path, text=orders.text).config
+            loaded = load(orders.path, text=orders.text)
+            config = loaded.config
             levels.defaultLogLevel = LogLevel.lookupByName(config.log.level)
             levels.clearLogLevels()
             memory = SharedMemory(Table(orders.memory), orders.row, bytes.fromhex(orders.secret))
-            service = WorkerService(config, self._reactor, memory, self._channel, self._number)
+            apart = self._separate(loaded) if config.sessions.apart else None
+            service = WorkerService(config, self._reactor, memory, self._channel, self._number, apart)
             service.begin()
         except ConfigError as problem:
             self._channel.send({"failed": list(problem.problems)})
@@ -196,6 +211,24 @@ class Worker:
         self._channel.send({"ready": True})
         self._live()
         return True
+
+    def _separate(self, loaded: Loaded) -> Separation:
+        """Start the broker, as long as this process has root's rights."""
+        self._broker, connected, proofs = start_broker(loaded)
+        link = BrokerLink(self._reactor, connected, loaded.config.sessions.program_greets, self._broker_lost)
+        return Separation(link, proofs)
+
+    def _broker_lost(self) -> None:
+        """Root's rights are gone, too: somebody who still has them must start another one."""
+        assert self._broker is not None
+        _log.error(
+            "broker-lost: process {pid} is gone; nobody can log in here any more",
+            event="broker-lost",
+            pid=self._broker.pid,
+        )
+        self._channel.send({"replace": True})
+        # It is not left a zombie.
+        self._reactor.callLater(1, self._broker.poll)
 
     def _live(self) -> None:
         self._channel.send({"alive": time.time()})

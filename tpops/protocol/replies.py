@@ -55,7 +55,7 @@ def greeting(text: str, stamp: bytes | None) -> bytes:
 
 def logged_in(name: str, messages: int, octets: int) -> bytes:
     """The answer to a login."""
-    if not (name.isascii() and name.isprintable() and len(name) <= 128):
+    if not _fit(name):
         name = "maildrop"
     return b"+OK %s has %d message%s (%d octets)\r\n" % (
         name.encode("ascii"),
@@ -63,6 +63,15 @@ def logged_in(name: str, messages: int, octets: int) -> bytes:
         b"" if messages == 1 else b"s",
         octets,
     )
+
+
+def program_serves(name: str) -> bytes:
+    """The answer to a login where another program serves, which alone knows the messages."""
+    return b"+OK %s logged in\r\n" % (name.encode("ascii") if _fit(name) else b"maildrop")
+
+
+def _fit(name: str) -> bool:
+    return name.isascii() and name.isprintable() and len(name) <= 128
 
 
 def stat(messages: int, octets: int) -> bytes:

@@ -9,7 +9,7 @@ Limits: see L{ServerOptions}.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
@@ -35,6 +35,9 @@ from tpops.server.reasons import (
 from tpops.server.shared import Shared
 from tpops.server.timers import ConnectionTimer
 
+if TYPE_CHECKING:
+    from tpops.server.apart import Pump
+
 #: Octets of unhandled input at which reading pauses.
 _MOST_INPUT = 16384
 
@@ -57,6 +60,7 @@ class Connection(pop3.POP3):
     @ivar gone: the connection is lost
     @ivar paused: the client does not take what is sent; nothing more is produced
     @ivar closing: we have closed it, and what was sent is still leaving
+    @ivar diverted: takes what the client sends, where another process serves him
     """
 
     transport: Any  # ITCPTransport, a UNIX one or TLS over either; twisted declares only ITransport
@@ -64,6 +68,7 @@ class Connection(pop3.POP3):
     gone = False
     paused = False
     closing = False
+    diverted: Pump | None = None
 
     _waiting: Deferred[None] | None = None
     _sleeping: Deferred[None] | None = None
@@ -92,6 +97,9 @@ class Connection(pop3.POP3):
 
     def dataReceived(self, data: bytes) -> None:
         """Handle every complete line, or keep what cannot be handled yet."""
+        if self.diverted is not None:
+            self.diverted.from_client(data)
+            return
         self._input = self._input + data if self._input else data
         if self.busy or self.paused:
             self._limit_input()
@@ -101,7 +109,9 @@ class Connection(pop3.POP3):
     def readConnectionLost(self) -> None:
         """The client will say nothing more, and still gets its replies."""
         self._read_closed = True
-        if not (self.busy or self.paused):
+        if self.diverted is not None:
+            self.diverted.client_says_no_more()
+        elif not (self.busy or self.paused):
             self.close("client closed")
 
     def writeConnectionLost(self) -> None:
@@ -233,6 +243,25 @@ class Connection(pop3.POP3):
             if not self.gone:
                 self.transport.write(output[0] if len(output) == 1 else b"".join(output))
 
+    def left_to_send(self) -> int:
+        """Octets that were sent and have not left this process."""
+        self._flush()
+        transport = self.transport
+        return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS ends here."""
+        return bool(getattr(self.transport, "TLS", False))
+
+    def leave_to_others(self) -> bytes:
+        """Another process serves the client from now on: read no more; gives what he has sent already."""
+        rest, self._input = self._input, b""
+        self.timer.stop()
+        self.transport.pauseProducing()
+        self._reading = True
+        return rest
+
     def drained(self) -> Deferred[None]:
         """Fires when the client has taken what was sent, or has gone; when it has already, in the next turn."""
         self._flush()
@@ -324,6 +353,8 @@ class Connection(pop3.POP3):
         self.gone = True
         self._input = b""
         self.timer.stop()
+        if self.diverted is not None:
+            self.diverted.client_gone()
         if self._sleeping is not None:
             self._sleeping.cancel()
         self._resume_waiting()

@@ -7,12 +7,12 @@ password look the same and last the same: the answer to any failure leaves a fix
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.cred.credentials import ICredentials
 from twisted.cred.error import LoginFailed
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.mail.interfaces import IMailboxPOP3
 
@@ -31,6 +31,7 @@ from tpops.protocol.actions import (
     LoginRejected,
     Result,
 )
+from tpops.server.apart import open_apart, serve_apart
 from tpops.server.foreign import open_foreign
 from tpops.server.reasons import AUTH_FAILED
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from tpops.server.pop3 import POP3Server
 
 _log = Logger()
+
+_T = TypeVar("_T")
 
 #: Ends a session at the portal.
 Logout = Callable[[], Awaitable[object] | object]
@@ -53,19 +56,17 @@ async def log_in(server: POP3Server, action: AnyLogin) -> None:
             session.named, session.master = action.authorization, action.name
     session.mechanism = server.conversation.mechanism
     started = server.shared.clock.seconds()
-    try:
-        mailbox, logout = await _open(server, action)
-    except (LoginRefused, StorageError, LimitReached) as refused:
-        _tell(server, "login-refused", refused)
-        server.refused(refused)
+    apart = server.shared.apart
+    if apart is not None:
+        begun = await _answered(server, action, open_apart(server, action, apart))
+        if begun is not None:
+            session.login_seconds = server.shared.clock.seconds() - started
+            await serve_apart(server, begun)
         return
-    except BadCredentials as failed:
-        await _fail(server, failed, started, action)
+    found = await _answered(server, action, _open(server, action))
+    if found is None:
         return
-    except LoginError as unavailable:
-        _tell(server, "login-failed", unavailable)
-        server.refused(unavailable)
-        return
+    mailbox, logout = found
     session.user = mailbox.account.name
     session.folder, session.driver = mailbox.account.folder, mailbox.account.driver
     session.messages_at_login, session.octets_at_login = mailbox.stat()
@@ -80,6 +81,22 @@ async def log_in(server: POP3Server, action: AnyLogin) -> None:
         await unfinished
     if not server.gone:
         server.send(replies.logged_in(mailbox.account.name, session.messages_at_login, session.octets_at_login))
+
+
+async def _answered(server: POP3Server, action: AnyLogin, opening: Coroutine[Deferred[Any], Any, _T]) -> _T | None:
+    """What the opening of a maildrop gives; None when that was refused, and the client has his answer."""
+    started = server.shared.clock.seconds()
+    try:
+        return await opening
+    except (LoginRefused, StorageError, LimitReached) as refused:
+        _tell(server, "login-refused", refused)
+        server.refused(refused)
+    except BadCredentials as failed:
+        await _fail(server, failed, started, action)
+    except LoginError as unavailable:
+        _tell(server, "login-failed", unavailable)
+        server.refused(unavailable)
+    return None
 
 
 async def consult(server: POP3Server, action: Consult) -> None:

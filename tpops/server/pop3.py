@@ -26,6 +26,7 @@ from tpops.interfaces import ITicket
 from tpops.mailbox.view import Mailbox
 from tpops.protocol import replies
 from tpops.protocol.actions import Action, AnyLogin, Close, Commit, Consult, Listing, Retrieve, StartTLS
+from tpops.server.apart import Control
 from tpops.server.client_certificates import objection
 from tpops.server.connection import Connection
 from tpops.server.login import Logout, consult, log_in
@@ -51,11 +52,15 @@ class POP3Server(Connection):
     @ivar mailbox: the maildrop, after login
     @ivar doing: what was begun last that may have to wait
     @ivar pace: how fast it may send, None for as fast as it goes
+    @ivar apart: the process that serves the session, after login
+    @ivar stopped_for: why it was told to end, "" where it was not
     """
 
     mailbox: Mailbox | None = None
     doing: Action | None = None
     pace: Pace | None = None
+    apart: Control | None = None
+    stopped_for: str = ""
 
     _ticket: ITicket | None = None
     _logout: Logout | None = None
@@ -91,6 +96,18 @@ class POP3Server(Connection):
         self.send(replies.NEW_CLIENTS)
         self.close(NO_LOGIN)
         self.shared.clock.callLater(_FAREWELL_SECONDS, self.abort, NO_LOGIN)
+
+    def close(self, reason: str) -> None:
+        """See L{Connection.close}; where another process serves, it is told, and closes then."""
+        if self.apart is not None:
+            self.stopped_for = self.stopped_for or reason
+            self.apart.stop()
+        else:
+            super().close(reason)
+
+    def interruptible(self) -> bool:
+        """See L{Connection.interruptible}."""
+        return self.apart is None and super().interruptible()
 
     def _find_local_address(self) -> None:
         """Our end of the connection, where the listener alone does not tell."""

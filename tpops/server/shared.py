@@ -18,6 +18,7 @@ from tpops.server.pace import Bandwidth
 from tpops.server.strangers import Strangers
 
 if TYPE_CHECKING:
+    from tpops.server.apart import Apart
     from tpops.server.pop3 import POP3Server
 
 
@@ -44,6 +45,7 @@ class Shared:
     @ivar whose: the name under which failed logins with a name are counted
     @ivar bandwidth: how fast mail is sent, None for as fast as it goes
     @ivar strangers: those that have not logged in
+    @ivar apart: starts sessions in processes of their own, None where they are served here
     @ivar connections: the open connections, and those that are lost while a command still runs
     """
 
@@ -60,6 +62,7 @@ class Shared:
     whose: Callable[[bytes], bytes] = attrs.field(default=bytes)
     bandwidth: Bandwidth | None = None
     strangers: Strangers = attrs.field(factory=lambda: Strangers(0))
+    apart: Apart | None = None
     connections: set[POP3Server] = attrs.field(factory=set)
 
     def stamp(self) -> bytes:

@@ -103,6 +103,11 @@ class Answers:
         for one in self.sessions():
             if not _meant(one, request):
                 continue
+            if one.apart is not None:
+                # Its own process knows whether it is in UPDATE, and then ends after that.
+                ended.append(one.session.peer.session)
+                one.close(KICKED)
+                continue
             if not one.interruptible():
                 spared.append(one.session.peer.session)
                 continue
@@ -165,6 +170,8 @@ class Answers:
 
 
 def _state(one: POP3Server) -> str:
+    if one.apart is not None:
+        return "transaction"
     return _STATES[type(one.conversation.state).__name__]
 
 
@@ -202,6 +209,8 @@ def _facts(one: POP3Server, now: float, clock: float) -> Answer:
 
 def _doing(one: POP3Server) -> str:
     """What a session does now, "" when it waits for its client's next command."""
+    if one.apart is not None:
+        return "in a process of its own"
     if not one.busy and not one.paused:
         return ""
     doing = one.doing

@@ -1,0 +1,340 @@
+"""
+The process that turns logins into sessions: C{python -m tpops.process.broker FRONT ORDERS}.
+
+Purpose: root, and as little as possible: no network, no reactor, no accounts, no passwords.  A front, which talks to
+clients, sends it records (L{tpops.process.records}), each with one end of a socket pair; the broker hands them, unread,
+to the judge (L{tpops.process.judge}), which verifies them, and forks, for each that is verified, a process that becomes
+the owner of the mail and serves the session (L{tpops.process.session}).  What is said of a login goes over the socket
+pair that came with it.
+Trust: a front is believed nothing.  A record that is not exactly as it should be is dropped with its descriptors; whose
+mail is opened is what the judge says, not what the record says.  Records are overwritten when they are handed on: no
+session's process inherits the password of another.
+Limits: so many logins wait for the judge at a time, so many sessions run, so many wrong guesses are judged a second;
+more are told to come again.
+Errors: without the judge, or without its front, it ends; the sessions that run go on without it.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from tpops.config.schema import Config
+from tpops.errors import BadCredentials, ConfigError, LookupUnavailable, TpopsError
+from tpops.process import handoff
+from tpops.process.records import (
+    MOST_OCTETS,
+    NUMBER,
+    LoginRecord,
+    account_of,
+    error_of,
+    pack,
+    parse,
+    refusal,
+)
+from tpops.process.session import Plan, Start, serve_session
+
+#: Logins that may wait for the judge, and how long.
+MOST_WAITING = 512
+_WAIT_SECONDS = 90.0
+
+#: Sessions at a time where the configuration has no limit.
+_MOST_SESSIONS = 10000
+
+#: Wrong guesses that are judged: a second in the long run, and at once.
+GUESSES_PER_SECOND = 100.0
+GUESSES_AT_ONCE = 1000.0
+
+_START_SECONDS = 60
+
+#: Seconds between two complaints about a front.
+_COMPLAIN_SECONDS = 1.0
+
+_HUNG_UP = select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+class Guesses:
+    """How many wrong guesses a front has left."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._left = GUESSES_AT_ONCE
+        self._at = seconds()
+
+    def exhausted(self) -> bool:
+        """Whether there are none."""
+        now = self._seconds()
+        self._left = min(GUESSES_AT_ONCE, self._left + (now - self._at) * GUESSES_PER_SECOND)
+        self._at = now
+        return self._left < 1
+
+    def wrong(self) -> None:
+        """One was made."""
+        self._left -= 1
+
+
+class Broker:
+    """
+    See the module.
+
+    @param front: the socket to it
+    @param judge: the socket to it
+    @param start: forks a session and gives its process
+    @param most_sessions: that may run at a time
+    """
+
+    def __init__(
+        self, front: socket.socket, judge: socket.socket, start: Callable[[Start], int], most_sessions: int
+    ) -> None:
+        self._front = front
+        self._judge = judge
+        self._start = start
+        self._most_sessions = most_sessions
+        self._sessions: set[int] = set()
+        self._record = bytearray(MOST_OCTETS)
+        self._waiting: dict[int, tuple[socket.socket, float]] = {}
+        self._asked = 0
+        self._bad_records = 0
+        self._complained = 0.0
+        self._guesses = Guesses(time.monotonic)
+        front.setblocking(False)
+        judge.setblocking(False)
+
+    def serve(self, wakeup: int) -> None:
+        """
+        Until the front or the judge is gone.
+
+        @param wakeup: becomes readable when a child ends
+        """
+        poll = select.poll()
+        for descriptor in (self._front.fileno(), self._judge.fileno(), wakeup):
+            poll.register(descriptor, select.POLLIN)
+        while True:
+            ready = dict(poll.poll(1000))
+            if wakeup in ready:
+                _drain(wakeup)
+                self._reap()
+            if ready.get(self._judge.fileno()) and not self._hear(ready[self._judge.fileno()]):
+                return
+            if ready.get(self._front.fileno()) and not self._take(ready[self._front.fileno()]):
+                return
+            self._forget_old()
+
+    # From the front.
+
+    def _take(self, ready: int) -> bool:
+        """A record; False when the front is gone."""
+        try:
+            octets, descriptors, whole = _receive(self._front, self._record)
+        except BlockingIOError:
+            return not ready & _HUNG_UP
+        except OSError:
+            return False
+        if not octets and not descriptors:
+            return not ready & _HUNG_UP
+        control = _control(descriptors, whole)
+        if control is None:
+            self._complain("a record without one socket of the right kind, or too long")
+        else:
+            self._ask(octets, control)
+        self._record[:octets] = bytes(octets)
+        return True
+
+    def _ask(self, octets: int, control: socket.socket) -> None:
+        if self._guesses.exhausted():
+            self._refuse(control, LookupUnavailable("too many wrong guesses; wait a moment"))
+            return
+        if len(self._waiting) >= MOST_WAITING:
+            self._refuse(control, LookupUnavailable("too many logins wait to be verified"))
+            return
+        self._asked += 1
+        try:
+            self._judge.sendmsg([NUMBER.pack(self._asked), memoryview(self._record)[:octets]])
+        except OSError as problem:
+            self._refuse(control, LookupUnavailable(f"the judge cannot be asked: {problem.strerror}"))
+            return
+        self._waiting[self._asked] = control, time.monotonic()
+
+    def _forget_old(self) -> None:
+        """The judge has no answer; the records are in order of their age."""
+        oldest = time.monotonic() - _WAIT_SECONDS
+        for number, (control, since) in list(self._waiting.items()):
+            if since > oldest:
+                return
+            del self._waiting[number]
+            self._refuse(control, LookupUnavailable(f"not verified within {_WAIT_SECONDS:g} seconds"))
+
+    # From the judge.
+
+    def _hear(self, ready: int) -> bool:
+        """A verdict; False when the judge is gone."""
+        try:
+            octets = self._judge.recv(MOST_OCTETS)
+        except BlockingIOError:
+            return not ready & _HUNG_UP
+        except OSError:
+            return False
+        if not octets:
+            return False
+        answer = parse(octets)
+        control, _ = self._waiting.pop(answer["answer"], (None, 0.0))
+        if control is None:
+            return True  # it came too late
+        if "account" in answer:
+            login = LoginRecord.of(answer["login"])
+            self._begin(Start(account_of(answer["account"]), answer["useropt"], login, control))
+        elif "bad" in answer:
+            self._complain(f"a record that is none: {answer['bad']}")
+            control.close()
+        else:
+            problem = error_of(answer)
+            if isinstance(problem, BadCredentials):
+                self._guesses.wrong()
+            self._refuse(control, problem)
+        return True
+
+    def _begin(self, start: Start) -> None:
+        if len(self._sessions) >= self._most_sessions:
+            self._refuse(start.control, LookupUnavailable(f"{self._most_sessions} sessions run already"))
+            return
+        try:
+            pid = self._start(start)
+        except OSError as problem:
+            self._refuse(start.control, LookupUnavailable(f"no session can be started: {problem.strerror}"))
+            return
+        self._sessions.add(pid)
+        start.control.close()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            self._sessions.discard(pid)
+
+    def _complain(self, what: str) -> None:
+        """Write about a record to the log, once a second at most: whoever sends it may send many."""
+        self._bad_records += 1
+        now = time.monotonic()
+        if now >= self._complained + _COMPLAIN_SECONDS:
+            self._complained = now
+            os.write(2, f"broker: {what}; it is dropped, the {self._bad_records}. of its kind\n".encode())
+
+    def _refuse(self, control: socket.socket, why: TpopsError) -> None:
+        """Tell the front, which may not read or be gone: then it finds the socket closed."""
+        with contextlib.suppress(OSError):
+            control.send(pack(refusal(why)), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        control.close()
+
+
+def _receive(front: socket.socket, into: bytearray) -> tuple[int, list[int], bool]:
+    """How long a packet is, the descriptors that came with it, and whether both are whole."""
+    size = array.array("i").itemsize
+    room = socket.CMSG_SPACE(4 * size)
+    octets, ancillary, flags, _ = front.recvmsg_into([into], room, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+    descriptors: list[int] = []
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors += struct.unpack(f"{len(data) // size}i", data[: len(data) - len(data) % size])
+    return octets, descriptors, not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+
+
+def _control(descriptors: list[int], whole: bool) -> socket.socket | None:
+    """The socket that came with a whole record, when that is all that came; else everything is closed."""
+    try:
+        control = socket.socket(fileno=descriptors[0]) if len(descriptors) == 1 and whole else None
+    except OSError:
+        control = None
+    if control is None:
+        for one in descriptors:
+            os.close(one)
+        return None
+    if (control.family, control.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+        control.close()
+        return None
+    return control
+
+
+def _drain(descriptor: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while os.read(descriptor, 4096):
+            pass
+
+
+def _forker(plan: Plan) -> Callable[[Start], int]:
+    """What forks sessions."""
+
+    def fork(start: Start) -> int:
+        pid = os.fork()
+        if pid == 0:
+            serve_session(plan, start)
+        return pid
+
+    return fork
+
+
+def start_judge(orders: int) -> tuple[socket.socket, list[str]]:
+    """
+    Start the judge and wait until it can answer: the socket to it, and what proves a password without sending it.
+
+    @param orders: descriptor of what it must know (L{handoff}); is closed here
+    @raise ConfigError: when it cannot
+    """
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # It is waited for as all children are.
+    subprocess.Popen(
+        [sys.executable, "-P", "-m", "tpops.process.judge", str(its.fileno()), str(orders)],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[its.fileno(), orders],
+    )
+    its.close()
+    os.close(orders)
+    ours.settimeout(_START_SECONDS)
+    try:
+        said = parse(ours.recv(MOST_OCTETS) or b"{}")
+    except OSError:
+        said = {}
+    if "failed" in said:
+        raise ConfigError(said["failed"])
+    if "ready" not in said:
+        raise ConfigError(["the process that verifies passwords does not start; see its output"])
+    return ours, said["ready"]
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until the front is gone; the exit status."""
+    front_number, orders, judge_orders = (int(argument) for argument in arguments)
+    front = socket.socket(fileno=front_number)
+    front.set_inheritable(False)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        plan = Plan(Config.model_validate_json(handoff.take(orders)["config"]))
+        judge, proofs = start_judge(judge_orders)
+    except ConfigError as problem:
+        front.send(pack({"failed": list(problem.problems)}))
+        return 1
+    plan.warm()
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    front.send(pack({"ready": proofs}))
+    most = plan.config.limits.connections or _MOST_SESSIONS
+    Broker(front, judge, _forker(plan), most).serve(reader)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

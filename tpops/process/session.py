@@ -1,0 +1,318 @@
+"""
+The process of one session: forked by the broker, it becomes the owner of the mail and serves one client.
+
+Purpose: opens the maildrop with the owner's rights and serves TRANSACTION and UPDATE on a connection that the front
+hands over, by the same code as everywhere; or starts a program that does it (L{tpops.process.session_program}).
+How: a reactor is made after the fork, for this process alone.  There are no threads: a session waits for its own disk
+and for nobody else's.
+Limits: nothing of a client is read before the ids have changed for good.  When the front is gone, the session ends and
+removes nothing, unless it is in UPDATE, which comes to its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import grp
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, cast
+
+import attrs
+import twisted.internet
+from twisted.cred.portal import Portal
+from twisted.internet import epollreactor
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tpops import assembly
+from tpops.config.schema import Config
+from tpops.coroutines import run
+from tpops.errors import ConfigError, TpopsError
+from tpops.mailbox.view import Mailbox
+from tpops.model import Account, Peer, Session
+from tpops.process import session_program
+from tpops.process.owners import Bounds, Owner, become, owner_of
+from tpops.process.packets import Reading
+from tpops.process.records import MOST_OCTETS, BadRecord, Ended, Go, LoginRecord, pack, parse, refusal
+from tpops.process.rehearsal import rehearse
+from tpops.protocol.capabilities import Offer
+from tpops.server.entered import Entered, NoLimits, NoLogins, OnlyTheEnd
+from tpops.server.offers import ALWAYS, Offers
+from tpops.server.shared import Shared
+from tpops.server.transport import TCPServer
+
+#: Longest text of a log entry, in characters.
+_MOST_LOGGED = 1000
+
+#: Seconds for what is told to the front before the reactor runs.
+_TELL_SECONDS = 10.0
+
+#: Objects after which the garbage collector runs.
+_COLLECT_AFTER = 50000
+
+
+@attrs.frozen
+class Start:
+    """
+    A session that is to be started.
+
+    @ivar account: whose, as the judge says
+    @ivar useropt: what his name says for a program
+    @ivar login: where he comes from, without the proof
+    @ivar control: the socket to the front
+    """
+
+    account: Account
+    useropt: str
+    login: LoginRecord
+    control: socket.socket
+
+
+class Plan:
+    """
+    What all sessions have in common.
+
+    @param config: the tables that sessions need
+    @raise ConfigError: when there is no such group
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        sessions = config.sessions
+        self.bounds = Bounds(sessions.memory_mib << 20, sessions.open_files)
+        self.groups = group_ids(sessions.groups)
+        self.options = assembly.server_options(config)
+        self.portal = Portal(NoLogins())
+
+    def warm(self) -> None:
+        """Load and make what every session needs, so that the sessions share it; call it last."""
+        login, go = LoginRecord("password", b"", b""), Go(b"", b"", True, ("PLAIN", "LOGIN"), False, "i-default")
+        rehearse(self.config, lambda clock, mailbox: entered(self, login, go, mailbox, clock, lambda _: None))
+        # A module of twisted.mail makes one when it is loaded; nobody has used it, and each session makes its own.
+        sys.modules.pop("twisted.internet.reactor", None)
+        vars(twisted.internet).pop("reactor", None)
+        owner_of(Account("nobody", "", uid=65534, gid=65534), 1)
+        # Without a collection before, which would leave holes for the sessions to write into.
+        gc.freeze()
+
+
+def group_ids(names: tuple[str, ...]) -> tuple[int, ...]:
+    """
+    The ids of groups.
+
+    @raise ConfigError: when there is no such group, or it is root's
+    """
+    found = []
+    for name in names:
+        try:
+            gid = int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+        except KeyError:
+            raise ConfigError([f"sessions.groups: there is no group {name!r} on this machine"]) from None
+        if gid == 0:
+            raise ConfigError(["sessions.groups: root's group is given to no session"])
+        found.append(gid)
+    return tuple(found)
+
+
+def serve_session(plan: Plan, start: Start) -> NoReturn:
+    """Be the session; in a process that was forked for it."""
+    status = 1
+    try:
+        gc.set_threshold(_COLLECT_AFTER, 20, 20)
+        control = start.control
+        _let_go_of_the_broker(control.fileno())
+        control.settimeout(_TELL_SECONDS)
+        try:
+            owner = owner_of(start.account, plan.config.sessions.minimum_uid, plan.groups)
+            account = start.account
+            said = {"user": account.name, "driver": account.driver, "folder": account.folder}
+            control.send(pack({"verified": said}))
+            become(owner, plan.bounds)
+            if plan.config.sessions.program:
+                session_program.serve(plan.config, account, owner, start.useropt, start.login, control)
+            else:
+                _serve(plan, start, owner)
+        except TpopsError as refused:
+            control.send(pack(refusal(refused)))
+        status = 0
+    except BaseException:
+        # Who is told is the front; where it is gone, nobody is.
+        with contextlib.suppress(OSError):
+            start.control.send(pack({"log": ["error", Failure().getTraceback()[-_MOST_LOGGED:]]}), socket.MSG_NOSIGNAL)
+    finally:
+        os._exit(status)
+
+
+def _let_go_of_the_broker(kept: int) -> None:
+    """Keep nothing that was the broker's but this descriptor and the standard ones."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _serve(plan: Plan, start: Start, owner: Owner) -> None:
+    """Serve POP3 here."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.close(null)
+    epollreactor.install()
+    from twisted.internet import reactor
+
+    running: Any = reactor
+    serving = Serving(running, plan, start, owner)
+    globalLogBeginner.beginLoggingTo([serving], redirectStandardIO=False)
+    running.callWhenRunning(serving.begin)
+    running.run(installSignalHandlers=False)
+
+
+def entered(
+    plan: Plan, login: LoginRecord, go: Go, mailbox: Mailbox, clock: Any, ended: Callable[[Session], None]
+) -> Entered:
+    """The server of a session."""
+    config = plan.config
+    offer = Offer(
+        plaintext=go.plaintext,
+        mechanisms=cast(Any, {name.encode(): None for name in go.mechanisms}),
+        last=config.protocol.last,
+        login_delay=round(config.limits.login_delay_seconds),
+        implementation=assembly.implementation(),
+    )
+    shared = Shared(
+        portal=plan.portal,
+        limiter=NoLimits(),
+        events=OnlyTheEnd(ended),
+        clock=clock,
+        epoch=time.time,
+        offers=Offers(offer, ALWAYS, ()),
+        options=plan.options,
+        hostname=config.server.hostname,
+    )
+    peer = Peer(login.host, login.port, login.local_host or "unknown", login.local_port, login.session)
+    server = Entered(shared, peer, (mailbox, mailbox.logout), offer, go.first, go.rest)
+    server.conversation.utf8, server.conversation.language = go.utf8, go.language.encode()
+    return server
+
+
+@implementer(IReadDescriptor, ILogObserver)
+class Serving(Reading):
+    """A session on a reactor of its own; reads what the front says."""
+
+    def __init__(self, reactor: Any, plan: Plan, start: Start, owner: Owner) -> None:
+        start.control.setblocking(False)
+        self._clock = reactor
+        super().__init__(reactor, start.control.fileno())
+        self._plan = plan
+        self._login = start.login
+        self._control = start.control
+        self._level = LogLevel.lookupByName(plan.config.log.level)
+        self._account = start.account
+        self._mailbox: Mailbox | None = None
+        self._server: Entered | None = None
+        self._over = False
+        spools = os.path.join(owner.home or "/", ".tpops", "mbox")
+        self._maildrops = assembly.file_maildrops(plan.config, spools, reactor, maybeDeferred)
+
+    def begin(self) -> None:
+        """Open the maildrop."""
+        run(self._open()).addErrback(self._broken)
+
+    async def _open(self) -> None:
+        try:
+            maildrop = await self._maildrops.open_maildrop(self._account)
+        except TpopsError as refused:
+            self._tell(refusal(refused))
+            self._stop()
+            return
+        self._mailbox = Mailbox(maildrop, self._account)
+        if self._over:
+            await self._leave()
+        else:
+            self._tell({"opened": [*self._mailbox.stat(), self._mailbox.messages.uidl_checksum()], "program": False})
+
+    def _broken(self, failure: Failure) -> None:
+        self._tell({"log": ["error", failure.getTraceback()[-_MOST_LOGGED:]]})
+        self._stop()
+
+    # What the front says.
+
+    def doRead(self) -> None:
+        """IReadDescriptor."""
+        try:
+            octets, descriptors, _, _ = socket.recv_fds(self._control, MOST_OCTETS, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            octets, descriptors = b"", []
+        try:
+            said = parse(octets) if octets else {"stop": True}
+            if "go" in said and descriptors and self._mailbox is not None and self._server is None:
+                self._go(Go.of(said["go"]), socket.socket(fileno=descriptors.pop()))
+                return
+        except BadRecord as problem:
+            self._tell({"log": ["error", f"the front says what makes no sense: {problem}"]})
+        for one in descriptors:
+            os.close(one)
+        if not octets:
+            self.stop_reading()
+        self._end()
+
+    def _go(self, go: Go, client: socket.socket) -> None:
+        assert self._mailbox is not None
+        client.setblocking(False)
+        self._server = server = entered(self._plan, self._login, go, self._mailbox, self._clock, self._has_ended)
+        place = (self._login.host, self._login.port)
+        server.makeConnection(TCPServer(client, server, place, cast(Any, None), 0, self._reactor))
+
+    def _end(self) -> None:
+        """The front wants the session to end, or is gone."""
+        self._over = True
+        if self._server is None:
+            if self._mailbox is not None:
+                run(self._leave()).addErrback(self._broken)
+        elif not self._server.busy:
+            self._server.close("server shutdown")
+        elif self._server.interruptible():
+            self._server.abort("server shutdown")
+
+    # The end.
+
+    def _has_ended(self, session: Session) -> None:
+        """The connection is over."""
+        ended = Ended.as_session(session)
+        run(self._leave(ended)).addErrback(self._broken)
+
+    async def _leave(self, ended: Ended | None = None) -> None:
+        assert self._mailbox is not None
+        await self._mailbox.logout()
+        if ended is not None:
+            self._tell({"ended": attrs.asdict(ended)})
+        self._stop()
+
+    def _stop(self) -> None:
+        self._clock.callLater(0, self._clock.crash)
+
+    # To the front.
+
+    def __call__(self, event: LogEvent) -> None:
+        """ILogObserver."""
+        level = event.get("log_level") or LogLevel.info
+        if level >= self._level:
+            text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+            self._tell({"log": [level.name, text[:_MOST_LOGGED]]})
+
+    def _tell(self, what: dict[str, Any]) -> None:
+        try:
+            self._control.send(pack(what), socket.MSG_NOSIGNAL)
+        except OSError:
+            return  # the front is gone, or does not read: it then finds that this process has ended
