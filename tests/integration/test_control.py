@@ -6,78 +6,20 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
-from pathlib import Path
-from typing import Any
-
-from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import corpus
-from tests.integration.server import PASSWORD, PATIENCE_SECONDS, USER, RunningServer, program, temporary, wait_until
+from tests.integration.control_case import ControlCase
+from tests.integration.server import (
+    PASSWORD,
+    PATIENCE_SECONDS,
+    USER,
+    RunningServer,
+    program,
+    temporary,
+    wait_until,
+)
 from tests.integration.test_twistd import reachable_directory
-from tpops.sight.control import short
-
-
-class ControlCase(SynchronousTestCase):
-    """Servers and commands."""
-
-    timeout = 240
-    workers = 1
-
-    def server(self, directory: Path | None = None, **tables: Any) -> RunningServer:
-        """One that runs, with a message."""
-        tables["server"] = {"workers": self.workers, **tables.get("server", {})}
-        protocol = {"auth_delay_seconds": 0.1, "auth_delay_max_seconds": 0.1, **tables.pop("protocol", {})}
-        users = {USER: PASSWORD, "ann": PASSWORD, "eve": PASSWORD}
-        server = RunningServer(self, directory, users=users, protocol=protocol, **tables)
-        server.deliver("1.host", corpus.ALL["lf"])
-        return server.start()
-
-    def run_tpops(self, server: RunningServer, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command on the server's configuration."""
-        command = [program("tpops"), "-c", str(server.configuration_file), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-
-    def tpops(self, server: RunningServer, *arguments: str) -> str:
-        """What a command writes that succeeds."""
-        done = self.run_tpops(server, *arguments)
-        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
-        return done.stdout
-
-    def refused(self, server: RunningServer, *arguments: str) -> str:
-        """What a command says that fails."""
-        done = self.run_tpops(server, *arguments)
-        self.assertEqual(done.returncode, 1, done.stdout)
-        self.assertNotIn("Traceback", done.stderr)
-        return done.stderr
-
-    def ask(self, server: RunningServer, do: str, **fields: str) -> dict[str, Any]:
-        """The answer of the control socket."""
-        connected = self.control(server)
-        connected.sendall(json.dumps({"do": do, **fields}).encode() + b"\n")
-        with connected, connected.makefile() as lines:
-            answer: dict[str, Any] = json.loads(lines.readline())
-        return answer
-
-    def who(self, server: RunningServer, **chosen: str) -> list[dict[str, Any]]:
-        """The sessions."""
-        found: list[dict[str, Any]] = self.ask(server, "who", **chosen)["sessions"]
-        return found
-
-    def totals(self, server: RunningServer) -> dict[str, Any]:
-        """The figures."""
-        found: dict[str, Any] = self.ask(server, "stats")["totals"]
-        return found
-
-    def control(self, server: RunningServer) -> socket.socket:
-        """A connection to the control socket."""
-        connected = socket.socket(socket.AF_UNIX)
-        connected.settimeout(PATIENCE_SECONDS)
-        self.addCleanup(connected.close)
-        with short(str(server.directory / "control.sock")) as name:
-            connected.connect(name)
-        return connected
 
 
 class OneProcessTests(ControlCase):
@@ -284,88 +226,3 @@ class OneProcessTests(ControlCase):
         self.assertTrue((server.directory / "control.sock").exists())
         server.start()
         self.assertEqual(self.who(server), [])
-
-
-class WorkersTests(ControlCase):
-    """Several processes answer as one."""
-
-    workers = 2
-
-    def crowd(self, server: RunningServer) -> list[Any]:
-        """Sessions until every worker has one."""
-        wires = []
-
-        def everybody() -> bool:
-            wire = server.connect()
-            wire.line()
-            wires.append(wire)
-            return len({one["process"] for one in self.who(server)}) == self.workers
-
-        wait_until(everybody)
-        return wires
-
-    def test_all_workers(self) -> None:
-        """Promise: sessions of all workers are listed, ended and counted; figures are added up."""
-        server = self.server()
-        wires = self.crowd(server)
-        found = self.who(server)
-        self.assertEqual(len(found), len(wires))
-        self.assertTrue({one["process"] for one in found} <= set(server.workers()))
-        answer = json.loads(self.tpops(server, "stats", "--json"))
-        self.assertEqual(answer["totals"]["sessions"]["login"], len(wires))
-        self.assertEqual(answer["totals"]["processes"], 2)
-        self.assertEqual(sorted(one["worker"] for one in answer["processes"]), [1, 2])
-        self.assertEqual(json.loads(self.tpops(server, "kick", "--json", "--address", "127.0.0.1"))["updating"], [])
-        for wire in wires:
-            self.assertEqual(wire.rest(), b"")
-        wait_until(lambda: self.totals(server)["ends"] == {"ended by administrator": len(wires)})
-
-    def test_restarts_and_silence(self) -> None:
-        """Promise: a killed worker is counted; one that does not answer is named, and the others are shown."""
-        server = self.server()
-        os.kill(next(iter(server.workers())), signal.SIGKILL)
-        wait_until(lambda: self.totals(server)["worker_restarts"] == 1)
-        wait_until(lambda: self.totals(server)["processes"] == 2)
-        victim = next(iter(server.workers()))
-        os.kill(victim, signal.SIGSTOP)
-        try:
-            done = self.run_tpops(server, "who", "--json")
-        finally:
-            os.kill(victim, signal.SIGCONT)
-        self.assertEqual((done.returncode, json.loads(done.stdout)), (0, []))
-        self.assertRegex(done.stderr, rf"warning: worker \d \(process {victim}\) does not answer")
-
-    def test_penalties(self) -> None:
-        """Promise: shared, so each is there once, and forgotten everywhere."""
-        server = self.server()
-        for _ in range(6):
-            wire = server.connect()
-            wire.line()
-            wire.command(b"USER joe")
-            wire.command(b"PASS wrong")
-        found = json.loads(self.tpops(server, "penalty", "list", "--json"))
-        self.assertEqual(
-            {(one["kind"], one["key"], one["failures"]) for one in found},
-            {("client", "127.0.0.1", 1), ("name", "joe", 1)},
-        )
-        self.tpops(server, "penalty", "clear", "joe")
-        self.tpops(server, "penalty", "clear", "127.0.0.1")
-        self.assertEqual(json.loads(self.tpops(server, "penalty", "list", "--json")), [])
-
-    def test_reload_and_drain(self) -> None:
-        """Promise: the outcome of a reload is that of the new workers; a drain ends everybody."""
-        server = self.server(server={"drain_seconds": 60})
-        former = set(server.workers())
-        server.configuration["protocol"]["greeting"] = "second"
-        server.write_configuration()
-        self.assertIn("reloaded", self.tpops(server, "reload"))
-        wait_until(lambda: not former & set(server.workers()))
-        self.assertEqual(server.connect().line().split(b" <")[0], b"+OK second")
-        server.configuration["log"]["access_log"] = "no/such/directory/access.log"
-        server.write_configuration()
-        self.assertIn("cannot write the log", self.refused(server, "reload"))
-        self.assertEqual(server.connect().line().split(b" <")[0], b"+OK second")
-        self.assertIn("the server stops", self.tpops(server, "drain"))
-        assert server.process is not None
-        self.assertEqual(server.process.wait(PATIENCE_SECONDS), -signal.SIGTERM)
-        self.assertEqual(server.workers(), {})

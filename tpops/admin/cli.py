@@ -28,6 +28,7 @@ from tpops.admin.plugins import plugins
 from tpops.admin.running import drain, kick, penalty, reload, stats, who
 from tpops.admin.show import config as show
 from tpops.admin.tls import tls
+from tpops.admin.top import top
 from tpops.admin.users import user
 
 
@@ -70,6 +71,7 @@ for _command in (
     penalty,
     reload,
     drain,
+    top,
     store,
     pipe,
 ):
