@@ -19,6 +19,7 @@ from tpops.errors import ConfigError
 from tpops.process import activation, notify, upgrade
 from tpops.process.output import Output
 from tpops.process.sockets import Sockets
+from tpops.process.steady import steady
 from tpops.process.supervisor import Supervisor
 from tpops.service import POP3Service
 
@@ -66,6 +67,7 @@ def makeService(options: Options) -> IService:
 
     loaded = options.loaded
     assert loaded is not None
+    steady(reactor)
     for warning in loaded.warnings:
         _log.warn("{warning}", event="config-warning", warning=warning)
     try:

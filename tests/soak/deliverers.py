@@ -43,10 +43,12 @@ class Deliverer:
         while not stop.wait(self.chance.uniform(0, 2 * pause_seconds)):
             box = self.chance.choice(self._boxes)
             if self.ledger.room(box.name, _MOST):
-                self.deliver(box)
+                outcome = self.deliver(box)
+                if outcome == REFUSED:
+                    stop.wait(0.5)
 
-    def deliver(self, box: Box) -> None:
-        """Bring somebody a letter in one of the ways that there are for him."""
+    def deliver(self, box: Box) -> str:
+        """Bring somebody a letter in one of the ways that there are for him; what came of it."""
         token = f"{next(self._numbers)}-{self.chance.randrange(1 << 32):08x}"
         octets = make(token, self.chance)
         letter = Letter(token, box.name, known(octets)[1], len(octets))
@@ -63,6 +65,7 @@ class Deliverer:
         else:
             self._by_file(letter, box, octets)
         self.ledger.count(f"deliveries, {way}", letter.outcomes[-1])
+        return letter.outcomes[-1]
 
     def _by_lmtp(self, letter: Letter, octets: bytes) -> None:
         sent = False

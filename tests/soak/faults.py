@@ -113,11 +113,11 @@ class Faults:
         """The server's clock is wrong for a while."""
         seconds = self.chance.choice(_JUMPS)
         self.ledger.write("clock", seconds=seconds)
-        self.world.jump(seconds)
+        self.world.clock.jump(seconds)
         try:
             self._hold(2, 5)
         finally:
-            self.world.jump(0)
+            self.world.clock.jump(0)
 
 
 #: Every kind of fault.

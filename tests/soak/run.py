@@ -120,7 +120,7 @@ class Soak:
             box = boxes[number % len(boxes)]
             client = Client(kind, box, self.world, self.ledger, random.Random(f"{seed} client {number}"))
             works.append((client.run, pause))
-        for number in range(max(2, self.plan.clients // 10)):
+        for number in range(max(2, self.plan.clients // 6)):
             deliverer = Deliverer(self.world, self.ledger, random.Random(f"{seed} deliverer {number}"))
             works.append((deliverer.run, pause / 4))
         works.append((self.faults.run, max(1.0, min(12.0, self.plan.seconds / 40))))

@@ -15,7 +15,6 @@ import secrets
 import shutil
 import signal
 import sqlite3
-import struct
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import attrs
 
+from tests.integration.clock import Clock
 from tests.integration.mariadb import MariaDB
 from tests.integration.server import RunningServer, wait_until
 from tests.pki import self_signed
@@ -36,16 +36,6 @@ PASSWORD = "soak's secret"
 WORKERS = 2
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "tpops" / "db" / "schema"
-
-#: What Python reads before anything else: its clock is wrong by as much as a file says, which it sees at once.
-_CLOCK = """
-import mmap, os, struct, time
-with open(os.environ["SOAK_CLOCK"], "rb") as file:
-    offset = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
-true, true_ns = time.time, time.time_ns
-time.time = lambda: true() + struct.unpack_from("<q", offset)[0]
-time.time_ns = lambda: true_ns() + struct.unpack_from("<q", offset)[0] * 1_000_000_000
-"""
 
 _SMALL_MIB = 8
 
@@ -99,6 +89,7 @@ class World:
     See the module.
 
     @ivar boxes: the mailboxes, by name
+    @ivar clock: that of the server
     @ivar left_out: what cannot be had here, and why
     @ivar output: what former runs of the server have said
     """
@@ -110,10 +101,7 @@ class World:
         self._cleanups: list[tuple[Callable[..., object], tuple[object, ...]]] = []
         self.small: Path | None = None
         self._marker = f"TPOPS_SOAK={secrets.token_hex(8)}"
-        self._clock = self.directory / "clock"
-        self._set_clock(0)
-        (self.directory / "clocks").mkdir()
-        (self.directory / "clocks" / "sitecustomize.py").write_text(_CLOCK)
+        self.clock = Clock(self.directory / "clock")
         self._mailboxes = mailboxes
 
     def make(self) -> None:
@@ -236,9 +224,8 @@ class World:
     def start(self) -> None:
         """Start the server and wait until it is ready."""
         key, _, value = self._marker.partition("=")
-        environment = {**os.environ, key: value}
+        environment = {**self.clock.environment, key: value}
         environment.pop(_INSIDE, None)
-        environment |= {"SOAK_CLOCK": str(self._clock), "PYTHONPATH": str(self.directory / "clocks")}
         self.server.start(env=environment)
 
     def ended(self) -> None:
@@ -257,7 +244,8 @@ class World:
 
     def workers(self) -> list[int]:
         """The workers, by number."""
-        return sorted(self.server.workers(), key=self.server.workers().get)
+        found = self.server.workers()
+        return sorted(found, key=found.__getitem__)
 
     def measure(self) -> list[Process]:
         """What each process holds."""
@@ -272,14 +260,6 @@ class World:
         return sorted(found, key=lambda one: one.role)
 
     # What is done to it.
-
-    def _set_clock(self, seconds: int) -> None:
-        with open(self._clock, "r+b" if self._clock.exists() else "xb") as file:
-            file.write(struct.pack("<q", seconds))
-
-    def jump(self, seconds: int) -> None:
-        """Let the server's clock be so far from the true time."""
-        self._set_clock(seconds)
 
     @contextlib.contextmanager
     def full_disk(self) -> Iterator[None]:

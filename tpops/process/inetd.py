@@ -47,6 +47,7 @@ from tpops.process.inetd_session import OneSession
 from tpops.process.inetd_wait import WaitService
 from tpops.process.inherited import Inherited, ends, take
 from tpops.process.output import Output
+from tpops.process.steady import steady
 
 _log = Logger()
 
@@ -168,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     inherited = take()
     from twisted.internet import reactor
 
+    steady(reactor)
     output = InetdOutput(reactor, inherited.error_is_ours)
     try:
         return _serve(inherited, options.config or default_path(), options.listen, output, reactor)

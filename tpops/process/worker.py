@@ -59,6 +59,7 @@ from tpops.process.broker_link import BrokerLink, start_broker
 from tpops.process.packets import Packet, Packets
 from tpops.process.privileges import Identity
 from tpops.process.sockets import Sockets, places
+from tpops.process.steady import steady
 from tpops.server.listeners import AnyPort, Listener
 from tpops.service import POP3Service
 from tpops.sight.control import Answer, ControlFactory, Request, ask
@@ -276,6 +277,7 @@ def main(arguments: list[str]) -> int:
         # They came over exec; no program that is started here gets them.
         os.set_inheritable(descriptor, False)
     running: Any = reactor
+    steady(running)
     if not Worker(running, socket.socket(fileno=channel), number).begin(given):
         return 1
     running.run()
