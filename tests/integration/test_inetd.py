@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import poplib
 import pwd
-import shutil
 import signal
 import socket
 import ssl
@@ -202,9 +201,7 @@ class OtherProgramsTests(InetdCase):
 
     def test_xinetd(self) -> None:
         """Promise: a session under xinetd, and with wait = yes as well."""
-        if shutil.which("xinetd") is None:
-            # Debian has it only instead of openbsd-inetd, which the other tests need.
-            self.skipTest("not installed: xinetd")
+        need(self, "xinetd")
         for wait in ("no", "yes"):
             server = self.mail(server={"autoclose_seconds": 0.2})
             xinetd = self.xinetd(server, wait)
