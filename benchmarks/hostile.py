@@ -60,9 +60,10 @@ class Server:
             new = directory / "mail" / f"u{number}" / "Maildir" / "new"
             for part in ("tmp", "cur", "new"):
                 (new.parent / part).mkdir(parents=True)
-            big = new / "1.host"
+            # With its sizes in the name, nobody has to read it to learn them.
+            big = new / "1.host,S=21000014,W=22000016"
             if number:
-                os.link(directory / "mail/u0/Maildir/new/1.host", big)
+                os.link(directory / "mail/u0/Maildir/new" / big.name, big)
             else:
                 big.write_bytes(b"Subject: big\n\n" + b"all work and no play\n" * 1_000_000)
             lines.append(f"u{number}:{{PLAIN}}secret::::{directory}:\n")
