@@ -15,6 +15,7 @@ from typing import Any
 from tests.integration import corpus
 from tests.integration.apart_case import FRONT, ApartCase, broker_of, children, processes, sessions_of, status
 from tests.integration.server import RunningServer, program, wait_until
+from tests.integration.test_accounts_pam import need_pam
 from tests.integration.test_unix_accounts import UnixAccount
 from tests.mailbox.spools import spool_of
 from tests.pki import write_pem
@@ -192,6 +193,24 @@ class ApartTests(ApartCase):
             else:
                 self.assertRaisesRegex(poplib.error_proto, "AUTH", client.apop, "ann", secret)
             client.close()
+
+    def test_pam(self) -> None:
+        """Promise: the judge asks PAM, whose modules run as root, and no other process of the server does."""
+        need_pam(self)
+        server = self.server()
+        services = server.directory / "pam.d"
+        services.mkdir()
+        (services / "pop3test").write_text("auth required pam_unix.so\naccount required pam_unix.so\n")
+        server.configuration["accounts"] = [{"driver": "pam", "directory": "pam.d", "service": "pop3test"}]
+        server.start()
+        wire = self.session(server)
+        uid = pwd.getpwnam(self.account.name).pw_uid
+        self.assertEqual(status(sessions_of(server)[0])["Uid"].split(), [str(uid)] * 4)
+        self.assertEqual(wire.multi_line(b"RETR 1")[1], corpus.wire(corpus.ALL["lf"]))
+        self.assertEqual(wire.command(b"QUIT"), b"+OK bye (1 message left)")
+        self.assertTrue(self.answer(server, self.account.name, "wrong").startswith(_WRONG))
+        server.stop()
+        self.assertNotIn("Traceback", server.output())
 
 
 class TLSTests(ApartCase):
