@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from tpops.config.load import Loaded
 from tpops.errors import ConfigError, LookupUnavailable, TpopsError
+from tpops.events.text import one_line
 from tpops.model import Peer
 from tpops.process import handoff
 from tpops.process.packets import Reading
@@ -285,7 +286,7 @@ class ControlLine(Reading):
         if self._entries <= _MOST_ENTRIES:
             whose = self._whose[0] if self._whose is not None else "nobody"
             level = LogLevel.lookupByName(entry[0])
-            _log.emit(level, "session of {user}: {text}", user=whose, text=text(entry[1]).replace("\n", "; "))
+            _log.emit(level, "session of {user}: {text}", user=whose, text=one_line(text(entry[1])))
 
     def _end(self) -> None:
         if self._over:

@@ -95,7 +95,10 @@ class Plan:
     def warm(self) -> None:
         """Load and make what every session needs, so that the sessions share it; call it last."""
         login, go = LoginRecord("password", b"", b""), Go(b"", b"", True, ("PLAIN", "LOGIN"), False, "i-default")
-        rehearse(self.config, lambda clock, mailbox: entered(self, login, go, mailbox, clock, lambda _: None))
+        try:
+            rehearse(self.config, lambda clock, mailbox: entered(self, login, go, mailbox, clock, lambda _: None))
+        except OSError as problem:
+            os.write(2, f"sessions will take more time to start: {problem}\n".encode())
         # A module of twisted.mail makes one when it is loaded; nobody has used it, and each session makes its own.
         sys.modules.pop("twisted.internet.reactor", None)
         vars(twisted.internet).pop("reactor", None)
