@@ -156,6 +156,7 @@ class Generation:
         @raise ConfigError: when something cannot be used as it is configured
         """
         self.logs.open(self.config.log, self.config.server.hostname, self._bus, self._reactor)
+        self.shared.transcript = self.logs.transcripts
         self._bus.add(self._counters)
         if self._relay is not None:
             self._relay.start()

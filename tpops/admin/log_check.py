@@ -16,13 +16,21 @@ from tpops.config.log import Log
 
 def problems(log: Log, who: RunsAs) -> Iterator[str]:
     """What a start would stumble over."""
-    for key, path in (("log.access_log", log.access_log), ("log.json_log", log.json_log)):
+    files = (
+        ("log.access_log", log.access_log),
+        ("log.json_log", log.json_log),
+        ("log.transcript", log.transcript),
+    )
+    for key, path in files:
         if path:
             yield from _file_problems(key, path, who)
 
 
 def warnings(log: Log) -> Iterator[str]:
     """What works, and not as it should."""
+    if log.transcript:
+        whom = ", ".join(log.transcript_networks) or "all clients"
+        yield f"log.transcript is on: what {whom} do is written to {log.transcript}; do not leave it on"
     if log.syslog == "local" or log.syslog.startswith("unix:"):
         _, path, _ = log.syslog_address()
         try:

@@ -6,10 +6,10 @@ import ipaddress
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, PlainValidator, ValidationInfo
+from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo
 
 from tpops.config import checks
-from tpops.config.section import PathText, Section, key
+from tpops.config.section import Network, PathText, Section, key
 
 #: Facilities by their numbers (RFC 5424 section 6.2.1), under the names that syslog.conf(5) has for them.
 FACILITIES = (
@@ -89,6 +89,19 @@ class Log(Section):
         str, PlainValidator(facility), key("Facility of these lines, by name or number (2 is mail).", example='"mail"')
     ] = "mail"
     syslog_tag: Annotated[str, AfterValidator(tag), key("Name of the program in these lines.")] = "tpops"
+    transcript: Annotated[
+        PathText,
+        key(
+            "File with the commands of sessions and the first line of each answer, without passwords and mail, "
+            'for debugging; "" is none. It tells who reads what: not for every day.',
+            example='"/var/log/tpops/transcript.log"',
+        ),
+    ] = ""
+    transcript_networks: Annotated[
+        tuple[Network, ...],
+        Field(strict=False),
+        key("Networks (CIDR) of the clients in it; empty is everybody.", example='["192.0.2.7/32"]'),
+    ] = ()
     level: Annotated[
         Literal["debug", "info", "warn", "error", "critical"], key("Least important messages that are logged.")
     ] = "info"

@@ -25,6 +25,7 @@ from tpops.server.offers import AT_BALANCER, OFF, inside
 from tpops.server.pop3 import POP3Server
 from tpops.server.proxied import Proxied
 from tpops.server.shared import Shared
+from tpops.server.transcript import TranscribedServer
 
 
 @implementer(IServerFactoryPOP3)
@@ -60,7 +61,13 @@ class POP3Factory(protocols.POP3Factory):
         return Proxied(place[0], inside(place[0], self.balancers), self.shared.clock, partial(self._behind, place))
 
     def _server(self, host: str, port: int) -> POP3Server:
-        return POP3Server(self.shared, Peer(host, port, *self.local, session=self._session()), self.tls)
+        return self._made(Peer(host, port, *self.local, session=self._session()), self.tls)
+
+    def _made(self, peer: Peer, tls: str) -> POP3Server:
+        transcript = self.shared.transcript
+        if transcript is not None and transcript.wants(peer.host):
+            return TranscribedServer(self.shared, peer, tls)
+        return POP3Server(self.shared, peer, tls)
 
     def _behind(self, balancer: tuple[str, int], origin: Origin | None) -> POP3Server:
         """The protocol for a client of a load balancer; or for the balancer itself."""
@@ -68,7 +75,7 @@ class POP3Factory(protocols.POP3Factory):
             return self._server(*balancer)
         host, port, local_host, local_port, tls = origin
         peer = Peer(host, port, local_host, local_port, self._session())
-        server = POP3Server(self.shared, peer, AT_BALANCER if tls else self.tls)
+        server = self._made(peer, AT_BALANCER if tls else self.tls)
         server.session.tls = tls
         return server
 

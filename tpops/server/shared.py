@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 from twisted.cred.portal import Portal
@@ -20,6 +20,16 @@ from tpops.server.strangers import Strangers
 if TYPE_CHECKING:
     from tpops.server.apart import Apart
     from tpops.server.pop3 import POP3Server
+
+
+class Transcript(Protocol):
+    """Where transcripts go, see L{tpops.server.transcript}."""
+
+    def wants(self, host: str) -> bool:
+        """Whether a transcript of a client at this address is kept."""
+
+    def tell(self, session: str, text: str) -> None:
+        """One line of it; control characters are not escaped yet."""
 
 
 async def no_answers(question: object) -> object:
@@ -46,6 +56,7 @@ class Shared:
     @ivar bandwidth: how fast mail is sent, None for as fast as it goes
     @ivar strangers: those that have not logged in
     @ivar apart: starts sessions in processes of their own, None where they are served here
+    @ivar transcript: keeps transcripts, None where nobody asked for them
     @ivar connections: the open connections, and those that are lost while a command still runs
     """
 
@@ -60,6 +71,7 @@ class Shared:
     tls_context: object | None = None
     consult: Callable[[object], Awaitable[object]] = attrs.field(default=no_answers)
     whose: Callable[[bytes], bytes] = attrs.field(default=bytes)
+    transcript: Transcript | None = None
     bandwidth: Bandwidth | None = None
     strangers: Strangers = attrs.field(factory=lambda: Strangers(0))
     apart: Apart | None = None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from twisted.logger import Logger
+
 from tpops.config.log import FACILITIES, Log
 from tpops.errors import ConfigError
 from tpops.events.access_log import AccessLog
@@ -18,6 +20,9 @@ from tpops.events.log_file import LogFile
 from tpops.events.process_log import ProcessLog
 from tpops.events.syslog import Syslog
 from tpops.events.syslog_senders import Sender, open_sender
+from tpops.sight.transcript import Transcripts
+
+_log = Logger()
 
 
 class Logs:
@@ -25,6 +30,7 @@ class Logs:
     See the module.
 
     @ivar files: the open log files
+    @ivar transcripts: of sessions, None where they are not wanted
     @ivar events: the event log, None where that is not wanted
     @ivar sender: sends to syslog, None where that is not wanted
     """
@@ -32,6 +38,7 @@ class Logs:
     def __init__(self) -> None:
         self.files: list[LogFile] = []
         self.events: JSONLog | None = None
+        self.transcripts: Transcripts | None = None
         self.sender: Sender | None = None
 
     def open(self, config: Log, hostname: str, bus: EventBus, reactor: Any) -> None:
@@ -46,6 +53,9 @@ class Logs:
         if config.json_log:
             self.events = JSONLog(self._file(config.json_log))
             bus.add(self.events)
+        if config.transcript:
+            self.transcripts = Transcripts(self._file(config.transcript, 0o600), config.transcript_networks)
+            _log.warn("transcripts of sessions are kept in {path}", path=config.transcript, event="transcripts")
         if config.syslog:
             kind, address, port = config.syslog_address()
             self.sender = open_sender(reactor, kind, address, port)
@@ -71,9 +81,9 @@ class Logs:
         if self.sender is not None:
             self.sender.close()
 
-    def _file(self, path: str) -> LogFile:
+    def _file(self, path: str, mode: int = 0o640) -> LogFile:
         try:
-            log = LogFile(path)
+            log = LogFile(path, mode)
         except OSError as problem:
             raise ConfigError([f"cannot write the log {path}: {problem.strerror}"]) from problem
         self.files.append(log)
