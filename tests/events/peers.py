@@ -126,7 +126,8 @@ class StreamPeer:
                 connected, _ = self._socket.accept()
             except OSError:
                 return
-            with connected:
+            # Whoever has read what he needs may go.
+            with connected, contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 request = b""
                 while not request.endswith(b"\r\n\r\n"):
                     octets = connected.recv(3)
