@@ -145,7 +145,7 @@ class WorkersTests(ControlCase):
 
     def test_reload_and_drain(self) -> None:
         """Promise: the outcome of a reload is that of the new workers; a drain ends everybody."""
-        server = self.server(server={"drain_seconds": 60})
+        server = self.server(server={"drain_seconds": 2})
         former = set(server.workers())
         server.configuration["protocol"]["greeting"] = "second"
         server.write_configuration()
