@@ -263,7 +263,8 @@ class ExternalTests(JudgesCase):
 
     def test_many_at_once(self) -> None:
         """Promise: one request at a time, in order, and every login gets its own answer."""
-        server = self.start()
+        self.mail("joe")
+        server = self.server(self.source, limits={"connections_per_user_and_address": 0}).start()
         wires = [server.connect() for _ in range(40)]
         for number, wire in enumerate(wires):
             wire.line()

@@ -50,6 +50,7 @@ class OAuthCase(ClientCase):
             "auth_delay_max_seconds": 0.05,
             "auth_tries": 100,
         }
+        self.server.configuration["limits"] = {"errors_before_login": 1000}
         self.server.start()
 
     def wire(self) -> Wire:

@@ -34,6 +34,12 @@ class StatusLineTests(SynchronousTestCase):
         self.assertTrue(line.isascii())
         self.assertTrue(line.endswith(b" has 2 messages (300 octets)\r\n"))
 
+    def test_login_where_another_program_serves(self) -> None:
+        """Promise: the name where it can be shown, and nothing of messages that only the program knows."""
+        self.assertEqual(replies.program_serves("joe@example.org"), b"+OK joe@example.org logged in\r\n")
+        for name in ("jö", "x" * 129, "a\r\n-ERR"):
+            self.assertEqual(replies.program_serves(name), b"+OK maildrop logged in\r\n")
+
     def test_login_reply_is_that_of_tpops(self) -> None:
         """TPOPS: USER has N messages (M octets)."""
         self.assertEqual(
