@@ -2,7 +2,8 @@
 A private Postfix for tests: configuration, queue and log below /tmp, SMTP on 127.0.0.1 only.
 
 For each purpose a part of it is added: L{Postfix.configure} writes lines of main.cf and services of master.cf and has a
-running Postfix read them.  What is sent from C{anybody@sender.test} and comes back is in L{Postfix.bounces}.
+running Postfix read them.  What is sent from C{anybody@sender.test} and comes back is in L{Postfix.bounces}; ask
+for that of a message by its number: the names in a Maildir say nothing of the order within a second.
 
     postfix = shared()
     postfix.configure(
@@ -20,7 +21,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import json
 import os
 import pwd
 import re
@@ -73,6 +73,7 @@ _MAIN = {
     "maximal_backoff_time": "1s",
     "queue_run_delay": "1s",
     "smtputf8_enable": "yes",
+    "enable_long_queue_ids": "yes",
     "maillog_file_prefixes": "/tmp",
 }
 
@@ -116,6 +117,14 @@ sys.exit(module.main())
 """
 
 
+#: Every message has both lines in the log: the first before anything else is done with it, the other at its end.
+_QUEUED = re.compile(r"/cleanup\[\d+\]: (\w+): message-id=")
+_REMOVED = re.compile(r": (\w+): removed$", re.MULTILINE)
+
+#: A bounce says which message it is about.
+_BOUNCED = re.compile(r"^X-Postfix-Queue-ID: (\w+)$", re.MULTILINE)
+
+
 def reason_to_skip() -> str | None:
     """Why there can be no Postfix here, besides programs that are missing."""
     if os.geteuid() != 0:
@@ -141,6 +150,7 @@ class Postfix:
             self.port: int = probe.getsockname()[1]
         self._user = pwd.getpwnam(USER)
         self._running = False
+        self._sent: set[str] = set()
         for name, owner in (("queue", 0), ("data", pwd.getpwnam("postfix").pw_uid), ("bounces", self._user.pw_uid)):
             (self.directory / name).mkdir(mode=0o755)
             os.chown(self.directory / name, owner, -1)
@@ -164,6 +174,7 @@ class Postfix:
 
     def configure(self, testcase: SynchronousTestCase, main: Mapping[str, str], services: Sequence[str] = ()) -> None:
         """Add to the configuration until the test ends; then what is left in the queue goes, too."""
+        self._sent.clear()
         self._reload(main, services)
         testcase.addCleanup(self._clear)
 
@@ -229,7 +240,9 @@ class Postfix:
             answers.append(client.data(message.replace(b"\n", b"\r\n")))
         found = re.search(rb"queued as (\w+)", answers[-1][1])
         assert found is not None, answers
-        return found[1].decode()
+        queue_id = found[1].decode()
+        self._sent.add(queue_id)
+        return queue_id
 
     def log(self) -> str:
         """All that it has logged."""
@@ -242,24 +255,35 @@ class Postfix:
         found = wait_until(lambda: pattern.findall(self.log()), f"{queue_id} for {recipient}: {self.log()}")
         return f"dsn={found[-1][0]} {found[-1][1]}"
 
-    def queue(self) -> dict[str, list[str]]:
-        """The recipients that messages wait for, by number."""
-        lines = self._run("postqueue", "-j").splitlines()
-        return {one["queue_id"]: [to["address"] for to in one["recipients"]] for one in map(json.loads, lines)}
+    def waiting(self) -> set[str]:
+        """
+        The numbers of the messages that are not done with, bounces too.
 
-    def wait_empty(self) -> None:
+        From the log, which comes a little later than Postfix' answers but in order: a message that goes from one
+        directory of the queue to the next can be missed in a listing.
+        """
+        log = self.log()
+        return self._sent.union(_QUEUED.findall(log)).difference(_REMOVED.findall(log))
+
+    def wait_empty(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Try what waits, until nothing does."""
-
-        end = time.monotonic() + PATIENCE_SECONDS
-        while self.queue():
+        end = time.monotonic() + seconds
+        while waiting := self.waiting():
             if time.monotonic() > end:
-                raise AssertionError(f"the queue does not get empty: {self.log()}")
+                raise AssertionError(f"still in the queue after {seconds:g} seconds: {waiting}: {self.log()}")
             self._run("postqueue", "-f")
             time.sleep(0.3)
 
-    def bounces(self) -> list[str]:
-        """What has come back to senders."""
-        return [path.read_text(errors="replace") for path in sorted(self.directory.glob("bounces/all/new/*"))]
+    def bounces(self, queue_id: str = "") -> list[str]:
+        """What has come back about a message, or about any that was sent since L{configure}; in no order."""
+        about = {queue_id} if queue_id else self._sent
+        texts = [path.read_text(errors="replace") for path in self.directory.glob("bounces/all/new/*")]
+        return [text for text in texts if about & set(_BOUNCED.findall(text))]
+
+    def bounce(self, queue_id: str) -> str:
+        """Wait for the one bounce of a message."""
+        (text,) = wait_until(lambda: self.bounces(queue_id), f"a bounce of {queue_id}: {self.log()}")
+        return text
 
     # Programs.
 

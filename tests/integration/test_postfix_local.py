@@ -9,7 +9,7 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import postfix
-from tests.integration.server import PASSWORD, RunningServer, wait_until
+from tests.integration.server import PASSWORD, RunningServer
 from tests.integration.test_twistd import reachable_directory
 from tests.support import need
 
@@ -61,7 +61,7 @@ class LocalTests(SynchronousTestCase):
         fetched: list[tuple[int, int]] = []
         for _ in range(SESSIONS):
             fetched += self.fetch_half()
-        wait_until(lambda: not self.postfix.queue(), f"everything is delivered: {self.postfix.log()[-2000:]}", 240)
+        self.postfix.wait_empty(240)
         while rest := self.fetch_half():
             fetched += rest
         expected = [(number, recipient) for number in range(MESSAGES) for recipient in range(RECIPIENTS)]

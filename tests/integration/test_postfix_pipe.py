@@ -126,19 +126,20 @@ class PipeTests(SynchronousTestCase):
         """Promise: unknown users and full mailboxes come back with their status codes; nothing of them waits."""
         self.server.configuration["quota"] = {"messages": 1}
         self.configure()
-        queued = self.send("nobody-here")
-        status = self.postfix.status(queued, "nobody-here@example.org")
+        unknown = self.send("nobody-here")
+        status = self.postfix.status(unknown, "nobody-here@example.org")
         self.assertIn("dsn=5.1.1 status=bounced", status)
         self.assertIn("there is no such user here", status)
         self.send(USER)
         wait_until(self.stored, "the first message")
-        queued = self.send(USER, message=MAIL["8-bit"])
-        status = self.postfix.status(queued, "joe@example.org")
+        full = self.send(USER, message=MAIL["8-bit"])
+        status = self.postfix.status(full, "joe@example.org")
         self.assertIn("dsn=5.2.2 status=bounced", status)
         self.assertIn("the mailbox is full", status)
-        wait_until(lambda: len(self.postfix.bounces()) == 2, "two bounces")
         self.postfix.wait_empty()
-        self.assertIn("there is no such user here", self.postfix.bounces()[0])
+        self.assertIn("there is no such user here", self.postfix.bounce(unknown))
+        self.assertIn("the mailbox is full", self.postfix.bounce(full))
+        self.assertEqual(len(self.postfix.bounces()), 2)
         self.assertEqual(self.stored(), [MAIL["lf"]])
 
     def test_what_waits(self) -> None:
