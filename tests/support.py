@@ -24,9 +24,17 @@ def need(testcase: TestCase | SynchronousTestCase | None, *programs: str) -> str
     missing = [program for program in programs if shutil.which(program) is None]
     if not missing:
         return None
-    reason = f"not installed: {', '.join(missing)} (scripts/test installs what tests need)"
+    return lacking(testcase, f"not installed: {', '.join(missing)} (scripts/test installs what tests need)")
+
+
+def lacking(testcase: TestCase | SynchronousTestCase | None, reason: str) -> str:
+    """
+    Do without a test, because the machine lacks something; as L{need}: in continuous integration that is a failure.
+
+    @param testcase: the running test, which is then skipped or failed; None to get the reason back
+    """
     if os.environ.get("CI") == "true":
-        raise AssertionError(reason)
+        raise AssertionError(f"{reason}; with CI=true every test has to run")
     if testcase is not None:
         testcase.skipTest(reason)
     return reason

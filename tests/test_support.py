@@ -7,7 +7,7 @@ from unittest import SkipTest, mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import need
+from tests.support import lacking, need
 
 
 class NeedTests(SynchronousTestCase):
@@ -35,3 +35,15 @@ class NeedTests(SynchronousTestCase):
             for testcase in (None, self):
                 with self.assertRaisesRegex(AssertionError, "not installed: tpops-no-such-program"):
                     need(testcase, "tpops-no-such-program")
+
+    def test_other_things_that_a_machine_lacks(self) -> None:
+        """Promise: the same for what is no program: ports, rights, kinds of networks."""
+        with mock.patch.dict(os.environ, CI=""):
+            self.assertEqual(lacking(None, "no such thing"), "no such thing")
+            with self.assertRaisesRegex(SkipTest, "no such thing"):
+                lacking(self, "no such thing")
+        with (
+            mock.patch.dict(os.environ, CI="true"),
+            self.assertRaisesRegex(AssertionError, "no such thing; with CI=true"),
+        ):
+            lacking(self, "no such thing")

@@ -15,7 +15,7 @@ from tests.integration.server import CHECKOUT, PATIENCE_SECONDS, RunningServer, 
 from tests.integration.test_app_passwords import AppPasswordCase
 from tests.integration.test_twistd import reachable_directory
 from tests.integration.test_unix_accounts import UnixAccount
-from tests.support import need
+from tests.support import lacking, need
 
 #: tpops as another user, whose Python may be unreadable for him: everything is loaded before.
 _AS_ANOTHER = """
@@ -38,7 +38,7 @@ class OtherUidCase(AppPasswordCase):
 
     def setUp(self) -> None:
         if os.geteuid() != 0:
-            self.skipTest("becoming another user needs root")
+            lacking(self, "becoming another user needs root")
         self.joe, self.ann = UnixAccount(self), UnixAccount(self)
 
     def serve_as(self, user: str) -> RunningServer:
@@ -162,7 +162,7 @@ class SudoTests(OtherUidCase):
     def test_a_user_has_his_own_and_nobody_elses(self) -> None:
         """Promise: through sudo by the rules of the file, with the machine's configuration, and by no other way."""
         if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
-            self.skipTest("this machine lets nobody have his own /etc (unshare -m)")
+            lacking(self, "this machine lets nobody have his own /etc (unshare -m)")
         server = self.serve_as("nobody")
         tpops = self.command(server.directory)
         self.etc = self.copy_of_etc(server, tpops)
