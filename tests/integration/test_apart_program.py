@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.integration.apart_case import ApartCase, children, sessions_of
 from tests.integration.server import RunningServer, wait_until
+from tests.integration.test_apart_sight import ask
 from tests.integration.wire import Wire
 from tests.pki import write_pem
 from tests.support import need
@@ -139,6 +140,7 @@ class ProgramTests(ApartCase):
         wire = self.session(server)
         (session,) = sessions_of(server)
         (program,) = children(session)
+        self.assertEqual([one["doing"] for one in ask(server, "who")], ["in a process of its own"])
         self.assertEqual(server.stop(), -signal.SIGTERM)
         self.assertEqual(wire.rest(), b"")
         wait_until(lambda: not Path(f"/proc/{program}").exists(), "the program has ended")

@@ -96,7 +96,9 @@ class BrokerTests(SynchronousTestCase):
         """A right login opens the maildrop."""
         control = self.ask(LoginRecord("password", b"joe", b"right"))
         self.assertEqual(self.said(control)["verified"]["user"], "joe")
-        self.assertEqual(self.said(control), {"opened": [0, 0, 0], "program": False})
+        said = self.said(control)
+        self.assertEqual(sum(said.pop("listings")), 1)
+        self.assertEqual(said, {"opened": [0, 0, 0], "program": False})
         control.close()
         wait_until(lambda: len(children(self.process.pid)) == 1, "only the judge is left")
 

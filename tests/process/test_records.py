@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tpops import errors
 from tpops.model import Account, Peer, Session
 from tpops.process import records
-from tpops.process.records import BadRecord, Ended, Go, LoginRecord
+from tpops.process.records import BadRecord, Ended, Go, LoginRecord, Now
 
 _SECRETS = st.binary(max_size=records.MOST_SECRET_OCTETS)
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=256)
@@ -110,6 +110,15 @@ class OtherRecordTests(SynchronousTestCase):
         ):
             self.assertRaises(BadRecord, Go.of, {**said, **more})
         self.assertRaises(BadRecord, Go.of, [])
+
+    def test_middle_of_a_session(self) -> None:
+        """Promise: what it does and its figures come through; what would harm a terminal, or is too much, does not."""
+        now = Now("RETR 2, client does not read", False, 1500, 1, 2, 3, 4)
+        said = records.parse(records.pack(attrs.asdict(now)))
+        self.assertEqual(Now.of(said), now)
+        for more in ({"doing": "\x1b[2J"}, {"doing": "x" * 65}, {"updating": 1}, {"idle": -1}, {"user": "root"}):
+            self.assertRaises(BadRecord, Now.of, {**said, **more})
+        self.assertRaises(BadRecord, Now.of, None)
 
     def test_refusals(self) -> None:
         """Promise: the kind of a refusal comes through with its text; what is no refusal of a login is none."""

@@ -25,6 +25,12 @@ class Tally:
         self.scan = 0
         self._lock = Lock()
 
+    def add(self, index: int, scan: int) -> None:
+        """What another process has found."""
+        with self._lock:
+            self.index += index
+            self.scan += scan
+
     def found_in_memory(self) -> None:
         """Counted in the reactor's thread only."""
         self.memory += 1

@@ -25,6 +25,7 @@ from zope.interface import implementer
 from tpops.config.load import Loaded
 from tpops.errors import ConfigError, LookupUnavailable, TpopsError
 from tpops.events.text import one_line
+from tpops.mailbox.tally import TALLY
 from tpops.model import Peer
 from tpops.process import handoff
 from tpops.process.packets import Reading
@@ -35,6 +36,7 @@ from tpops.process.records import (
     Ended,
     Go,
     LoginRecord,
+    Now,
     error_of,
     number,
     pack,
@@ -42,7 +44,7 @@ from tpops.process.records import (
     text,
 )
 from tpops.protocol.actions import AnyLogin, Login, LoginByDigest, LoginByKeyedDigest
-from tpops.server.apart import Opened
+from tpops.server.apart import Opened, take_note, take_transcript
 from tpops.server.pop3 import POP3Server
 
 _log = Logger()
@@ -55,6 +57,9 @@ _ANSWER_SECONDS = 700.0
 
 #: Tables of the configuration that sessions need; there are no secrets in them.
 _TABLES = {"server", "protocol", "limits", "names", "folders", "mail", "maildir", "mbox", "sessions", "log"}
+
+#: Folders that one session may have listed.
+_MOST_LISTINGS = 100_000
 
 #: Log entries of one session that are passed on.
 _MOST_ENTRIES = 100
@@ -179,6 +184,7 @@ class ControlLine(Reading):
         self._opened: Deferred[Opened] = Deferred()
         self._answered = False
         self._ended: Deferred[Ended | None] = Deferred()
+        self._server: POP3Server | None = None
         self._entries = 0
         self._over = False
         self._patience = reactor.callLater(_ANSWER_SECONDS, self._no_answer)
@@ -198,7 +204,8 @@ class ControlLine(Reading):
         conversation = server.conversation
         mechanisms = tuple(name.decode("ascii") for name in conversation.offer.mechanisms)
         plaintext, language = conversation.offer.plaintext, conversation.language.decode("ascii")
-        go = Go(first, rest, plaintext, mechanisms, conversation.utf8, language)
+        go = Go(first, rest, plaintext, mechanisms, conversation.utf8, language, server.transcribed)
+        self._server = server
         if not self._over:
             try:
                 socket.send_fds(self._socket, [pack(go.record())], [descriptor])
@@ -248,15 +255,22 @@ class ControlLine(Reading):
             self._open(said)
         elif "log" in said:
             self._log(said["log"])
+        elif "now" in said and self._server is not None:
+            take_note(self._server, Now.of(said["now"]))
+        elif "transcript" in said and self._server is not None:
+            take_transcript(self._server, text(said["transcript"]))
         elif "ended" in said and self._answered and not self._ended.called:
             self._ended.callback(Ended.of(said["ended"]))
         else:
             raise BadRecord("it comes at the wrong time")
 
     def _open(self, said: Mapping[str, Any]) -> None:
-        figures, program = said["opened"], said.get("program")
+        figures, program, listings = said["opened"], said.get("program"), said.get("listings")
         if not isinstance(figures, list) or len(figures) != 3 or type(program) is not bool:
             raise BadRecord("it opens nothing")
+        if not isinstance(listings, list) or len(listings) != 2:
+            raise BadRecord("it does not say where its listing is from")
+        TALLY.add(*(number(one, _MOST_LISTINGS) for one in listings))
         assert self._whose is not None
         messages, octets, checksum = map(number, figures)
         self._answer_has_come()

@@ -7,8 +7,10 @@ clients is looked at here, field by field, before anything is done with it.
     front to broker           a L{LoginRecord}, with one descriptor: the session's end of a socket pair, the control
     broker or session         {"refused": class, "why": text}
     to front, on the control  {"verified": {"user", "driver", "folder"}}    said by root, before anything of the user's
-                              {"opened": [messages, octets, checksum of the unique-ids], "program": bool}
-                              {"log": [level, text]}
+                              {"opened": [messages, octets, checksum of the unique-ids], "program": bool,
+                              "listings": [from an index, from a scan]}
+                              {"log": [level, text]}, {"transcript": text}
+                              {"now": {...}}, see L{Now}; now and then
                               {"ended": {...}}, see L{Ended}
     front to session          {"go": {...}} with the client's descriptor, see L{Go}; {"stop": true}
     broker to judge           L{NUMBER}, and the record as it came
@@ -233,6 +235,43 @@ _ENDED_KEYS = frozenset(field.name for field in attrs.fields(Ended))
 
 
 @attrs.frozen
+class Now:
+    """
+    What a session process says meanwhile.
+
+    @ivar doing: what it does, "" when it waits for its client's next command
+    @ivar updating: it is in UPDATE
+    @ivar idle: milliseconds since the client was heard of
+    """
+
+    doing: str
+    updating: bool
+    idle: int
+    retr_count: int
+    retr_octets: int
+    top_count: int
+    top_octets: int
+
+    @classmethod
+    def of(cls, found: object) -> Now:
+        """@raise BadRecord: when it is none"""
+        if not isinstance(found, dict):
+            raise BadRecord("it is no object")
+        _only(found, _NOW_KEYS)
+        if type(found["updating"]) is not bool:
+            raise BadRecord("a flag is none")
+        doing = text(found["doing"], 64)
+        if not doing.isprintable():
+            # An administrator's terminal shows it.
+            raise BadRecord("a text cannot be shown")
+        figures = {key: number(value) for key, value in found.items() if key not in ("doing", "updating")}
+        return cls(doing, found["updating"], **figures)
+
+
+_NOW_KEYS = frozenset(field.name for field in attrs.fields(Now))
+
+
+@attrs.frozen
 class Go:
     """
     What a session begins with.
@@ -243,6 +282,7 @@ class Go:
     @ivar mechanisms: the names of SASL mechanisms that CAPA says
     @ivar utf8: the client has said UTF8
     @ivar language: and LANG
+    @ivar transcribed: a transcript of the session is kept
     """
 
     first: bytes
@@ -251,6 +291,7 @@ class Go:
     mechanisms: tuple[str, ...]
     utf8: bool
     language: str
+    transcribed: bool = False
 
     def record(self) -> dict[str, object]:
         """As an object."""
@@ -265,7 +306,7 @@ class Go:
         mechanisms = found["mechanisms"]
         if not isinstance(mechanisms, list) or len(mechanisms) > 64:
             raise BadRecord("mechanisms are no list")
-        if type(found["plaintext"]) is not bool or type(found["utf8"]) is not bool:
+        if any(type(found[flag]) is not bool for flag in ("plaintext", "utf8", "transcribed")):
             raise BadRecord("a flag is none")
         return cls(
             octets(found["first"], 1024),
@@ -274,6 +315,7 @@ class Go:
             tuple(text(one, 64) for one in mechanisms),
             found["utf8"],
             text(found["language"], 32),
+            found["transcribed"],
         )
 
 

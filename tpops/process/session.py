@@ -15,6 +15,7 @@ import contextlib
 import gc
 import grp
 import os
+import select
 import signal
 import socket
 import sys
@@ -36,15 +37,17 @@ from tpops import assembly
 from tpops.config.schema import Config
 from tpops.coroutines import run
 from tpops.errors import ConfigError, TpopsError
+from tpops.mailbox.tally import TALLY
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account, Peer, Session
 from tpops.process import session_program
 from tpops.process.owners import Bounds, Owner, become, owner_of
 from tpops.process.packets import Reading
+from tpops.process.progress import Progress
 from tpops.process.records import MOST_OCTETS, BadRecord, Ended, Go, LoginRecord, pack, parse, refusal
 from tpops.process.rehearsal import rehearse
 from tpops.protocol.capabilities import Offer
-from tpops.server.entered import Entered, NoLimits, NoLogins, OnlyTheEnd
+from tpops.server.entered import Entered, NoLimits, NoLogins, OnlyTheEnd, TranscribedEntered
 from tpops.server.offers import ALWAYS, Offers
 from tpops.server.shared import Shared
 from tpops.server.transport import TCPServer
@@ -201,8 +204,9 @@ def entered(
         options=plan.options,
         hostname=config.server.hostname,
     )
+    kind = TranscribedEntered if go.transcribed else Entered
     peer = Peer(login.host, login.port, login.local_host or "unknown", login.local_port, login.session)
-    server = Entered(shared, peer, (mailbox, mailbox.logout), offer, go.first, go.rest)
+    server = kind(shared, peer, (mailbox, mailbox.logout), offer, go.first, go.rest)
     server.conversation.utf8, server.conversation.language = go.utf8, go.language.encode()
     return server
 
@@ -222,6 +226,7 @@ class Serving(Reading):
         self._account = start.account
         self._mailbox: Mailbox | None = None
         self._server: Entered | None = None
+        self._progress: Progress | None = None
         self._over = False
         spools = os.path.join(owner.home or "/", ".tpops", "mbox")
         self._maildrops = assembly.file_maildrops(plan.config, spools, reactor, maybeDeferred)
@@ -231,6 +236,7 @@ class Serving(Reading):
         run(self._open()).addErrback(self._broken)
 
     async def _open(self) -> None:
+        index, scan = TALLY.index, TALLY.scan
         try:
             maildrop = await self._maildrops.open_maildrop(self._account)
         except TpopsError as refused:
@@ -241,7 +247,9 @@ class Serving(Reading):
         if self._over:
             await self._leave()
         else:
-            self._tell({"opened": [*self._mailbox.stat(), self._mailbox.messages.uidl_checksum()], "program": False})
+            figures = [*self._mailbox.stat(), self._mailbox.messages.uidl_checksum()]
+            found = [TALLY.index - index, TALLY.scan - scan]
+            self._tell({"opened": figures, "program": False, "listings": found})
 
     def _broken(self, failure: Failure) -> None:
         self._tell({"log": ["error", failure.getTraceback()[-_MOST_LOGGED:]]})
@@ -274,6 +282,10 @@ class Serving(Reading):
         assert self._mailbox is not None
         client.setblocking(False)
         self._server = server = entered(self._plan, self._login, go, self._mailbox, self._clock, self._has_ended)
+        if go.transcribed:
+            server.shared.transcript = self
+        self._progress = Progress(self._clock, server, lambda now: self._tell({"now": attrs.asdict(now)}))
+        server.moved = self._progress.moved
         place = (self._login.host, self._login.port)
         server.makeConnection(TCPServer(client, server, place, cast(Any, None), 0, self._reactor))
 
@@ -292,6 +304,8 @@ class Serving(Reading):
 
     def _has_ended(self, session: Session) -> None:
         """The connection is over."""
+        if self._progress is not None:
+            self._progress.stop()
         ended = Ended.as_session(session)
         run(self._leave(ended)).addErrback(self._broken)
 
@@ -314,8 +328,22 @@ class Serving(Reading):
             text = eventAsText(event, includeTimestamp=False, includeSystem=False)
             self._tell({"log": [level.name, text[:_MOST_LOGGED]]})
 
+    def wants(self, host: str) -> bool:
+        """See L{tpops.server.shared.Transcript}."""
+        return True
+
+    def tell(self, session: str, text: str) -> None:
+        """See L{tpops.server.shared.Transcript}."""
+        self._tell({"transcript": text[:_MOST_LOGGED]})
+
     def _tell(self, what: dict[str, Any]) -> None:
+        packet = pack(what)
         try:
-            self._control.send(pack(what), socket.MSG_NOSIGNAL)
+            self._control.send(packet, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            # The front has a lot to do.  There is one client here, who can wait as well.
+            if select.select([], [self._control], [], _TELL_SECONDS)[1]:
+                with contextlib.suppress(OSError):
+                    self._control.send(packet, socket.MSG_NOSIGNAL)
         except OSError:
-            return  # the front is gone, or does not read: it then finds that this process has ended
+            return  # the front is gone, and this process will find that out, too

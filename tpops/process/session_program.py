@@ -70,7 +70,7 @@ def serve(
         raise MaildropBroken(f"cannot enter {os.fsdecode(directory)}: {problem.strerror}") from problem
     arguments = command(config, account, useropt, os.fsdecode(place))
     environment = variables(account, owner, login, os.fsdecode(place))
-    control.send(pack({"opened": [0, 0, 0], "program": True}))
+    control.send(pack({"opened": [0, 0, 0], "program": True, "listings": [0, 0]}))
     handed = _wait_for_go(control)
     if handed is None:
         return

@@ -26,6 +26,7 @@ from tpops.interfaces import ITicket
 from tpops.model import Peer, Session
 from tpops.protocol import replies
 from tpops.protocol.actions import AnyLogin, LoginProven, LoginRejected
+from tpops.server.glance import Seen
 from tpops.server.reasons import SESSION_LIMIT, WRITE_STALLED
 from tpops.server.transport import TCPServer
 
@@ -43,16 +44,9 @@ _LOOK_SECONDS = 0.02
 #: What a process says that was told to end.
 _STOPPED = "server shutdown"
 
-#: Figures that a session has when it ends.
-_FIGURES = (
-    "messages_left",
-    "octets_left",
-    "retr_count",
-    "retr_octets",
-    "top_count",
-    "top_octets",
-    "dele_count",
-)
+#: Figures that a session has while it lasts, and when it ends.
+_MEANWHILE = ("retr_count", "retr_octets", "top_count", "top_octets")
+_FIGURES = (*_MEANWHILE, "messages_left", "octets_left", "dele_count")
 
 
 @attrs.frozen
@@ -85,6 +79,22 @@ class Figures(Protocol):
     @property
     def reason(self) -> str:
         """See L{Session.reason}."""
+
+
+class Doing(Protocol):
+    """What a session says meanwhile: the counts of what was sent, and this."""
+
+    @property
+    def doing(self) -> str:
+        """See L{Seen}."""
+
+    @property
+    def updating(self) -> bool:
+        """See L{Seen}."""
+
+    @property
+    def idle(self) -> int:
+        """Milliseconds since the client was heard of."""
 
 
 class Control(Protocol):
@@ -230,6 +240,22 @@ def _answer(opened: Opened) -> bytes:
 def _take(session: Session, figures: Figures | None) -> None:
     for name in _FIGURES if figures is not None else ():
         setattr(session, name, getattr(figures, name))
+
+
+def take_note(server: POP3Server, now: Doing) -> None:
+    """The process says how far it is."""
+    if server.apart is not None:
+        server.seen = Seen(now.doing, now.updating)
+        server.timer.last_input = server.shared.clock.seconds() - now.idle / 1000
+        for name in _MEANWHILE:
+            setattr(server.session, name, getattr(now, name))
+
+
+def take_transcript(server: POP3Server, line: str) -> None:
+    """The process says what is for the transcript."""
+    transcript = server.shared.transcript
+    if transcript is not None and server.transcribed:
+        transcript.tell(server.session.peer.session, line)
 
 
 class Pump(protocol.Protocol):

@@ -22,6 +22,7 @@ from tpops.server.login import Logout
 from tpops.server.offers import OFF
 from tpops.server.pop3 import POP3Server
 from tpops.server.shared import Shared
+from tpops.server.transcript import TranscribedServer
 
 
 class Entered(POP3Server):
@@ -31,7 +32,10 @@ class Entered(POP3Server):
     @param offer: what CAPA tells
     @param first: what the client is sent first, the answer to his login
     @param rest: what he has sent behind it
+    @ivar moved: is called when the client sends something
     """
+
+    moved: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -44,7 +48,7 @@ class Entered(POP3Server):
     ) -> None:
         super().__init__(shared, peer, OFF)
         self._opened = opened
-        self._first = first
+        self._answer = first
         self._rest = rest
         self.conversation.offer = offer
 
@@ -59,9 +63,19 @@ class Entered(POP3Server):
         self.timer.arm()
         self.transport.registerProducer(self, True)
         self.logged_in(mailbox, logout)
-        self.send(self._first)
+        self.send(self._answer)
         if self._rest:
             self.dataReceived(self._rest)
+
+    def handle_input(self) -> None:
+        """See L{Connection.handle_input}."""
+        if self.moved is not None:
+            self.moved()
+        super().handle_input()
+
+
+class TranscribedEntered(TranscribedServer, Entered):
+    """One of which a transcript is kept."""
 
 
 @implementer(IRealm)

@@ -29,6 +29,7 @@ from tpops.protocol.actions import Action, AnyLogin, Close, Commit, Consult, Lis
 from tpops.server.apart import Control
 from tpops.server.client_certificates import objection
 from tpops.server.connection import Connection
+from tpops.server.glance import Seen
 from tpops.server.login import Logout, consult, log_in
 from tpops.server.offers import IMPLICIT
 from tpops.server.pace import Pace, send_at_pace
@@ -53,6 +54,8 @@ class POP3Server(Connection):
     @ivar doing: what was begun last that may have to wait
     @ivar pace: how fast it may send, None for as fast as it goes
     @ivar apart: the process that serves the session, after login
+    @ivar seen: what that has said last
+    @ivar transcribed: a transcript is kept of it
     @ivar stopped_for: why it was told to end, "" where it was not
     """
 
@@ -60,6 +63,8 @@ class POP3Server(Connection):
     doing: Action | None = None
     pace: Pace | None = None
     apart: Control | None = None
+    seen: Seen | None = None
+    transcribed = False
     stopped_for: str = ""
 
     _ticket: ITicket | None = None

@@ -15,6 +15,8 @@ from tpops.server.pop3 import POP3Server
 class TranscribedServer(POP3Server):
     """See the module."""
 
+    transcribed = True
+
     _first = True
 
     def lineReceived(self, line: bytes) -> None:

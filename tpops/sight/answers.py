@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from tpops.events.counters import Counters
 from tpops.mailbox.tally import TALLY
 from tpops.policy.memory import AnyMemory
-from tpops.protocol.actions import Commit, Consult, Listing, Retrieve, StartTLS
+from tpops.server import glance
 from tpops.server.pop3 import POP3Server
 from tpops.server.shared import Shared
 from tpops.sight.control import Answer, Refused, Request
@@ -30,9 +30,6 @@ from tpops.sight.logs import Logs
 _log = Logger()
 
 KICKED = "ended by administrator"
-
-_STATES = {"Authorization": "login", "Exchange": "login", "Transaction": "transaction", "Update": "update"}
-_DOING = {Commit: "removing", Consult: "logging in", Listing: "listing", StartTLS: "TLS handshake"}
 
 
 class Serving(Protocol):
@@ -122,7 +119,7 @@ class Answers:
         now = time.time()
         states = {"login": 0, "transaction": 0, "update": 0}
         for one in self.sessions():
-            states[_state(one)] += 1
+            states[glance.state(one)] += 1
         totals: dict[str, Any] = {
             "sessions": states,
             **self.counters.figures(now),
@@ -169,12 +166,6 @@ class Answers:
         return {"forgiven": forgiven}
 
 
-def _state(one: POP3Server) -> str:
-    if one.apart is not None:
-        return "transaction"
-    return _STATES[type(one.conversation.state).__name__]
-
-
 def _meant(one: POP3Server, request: Request) -> bool:
     """Whether the request is about this session."""
     session = one.session
@@ -182,7 +173,7 @@ def _meant(one: POP3Server, request: Request) -> bool:
         "session": session.peer.session,
         "user": session.user,
         "address": session.peer.host,
-        "state": _state(one),
+        "state": glance.state(one),
     }
     return all(request.get(key) in (None, "", value) for key, value in facts.items())
 
@@ -196,26 +187,12 @@ def _facts(one: POP3Server, now: float, clock: float) -> Answer:
         "named": named,
         "peer": session.peer.host,
         "port": session.peer.port,
-        "state": _state(one),
+        "state": glance.state(one),
         "seconds": max(0.0, now - session.connected_at),
         "idle": max(0.0, clock - one.timer.last_input),
         "tls": session.tls,
-        "doing": _doing(one),
+        "doing": glance.doing(one),
         "messages": session.messages_at_login,
         "retr": session.retr_count,
         "octets": session.retr_octets + session.top_octets,
     }
-
-
-def _doing(one: POP3Server) -> str:
-    """What a session does now, "" when it waits for its client's next command."""
-    if one.apart is not None:
-        return "in a process of its own"
-    if not one.busy and not one.paused:
-        return ""
-    doing = one.doing
-    if isinstance(doing, Retrieve):
-        text = f"{'RETR' if doing.lines is None else 'TOP'} {doing.number}"
-    else:
-        text = _DOING.get(type(doing), "logging in")
-    return f"{text}, client does not read" if one.paused else text
