@@ -25,6 +25,7 @@ from tpops.errors import MaildropBroken, MaildropBusy, StorageUnavailable
 from tpops.interfaces import IIncomingMessage, IMaildrop
 from tpops.mailbox.index import Stamp
 from tpops.mailbox.listings import SnapshotCache
+from tpops.mailbox.mysql_ahead import Budget
 from tpops.mailbox.mysql_schema import Held, Schema, State, storage_error
 from tpops.mailbox.mysql_session import MySQLSession
 from tpops.mailbox.snapshot import Snapshot
@@ -38,6 +39,9 @@ _log = Logger()
 _RETRY_SECONDS = 0.25
 
 _NOTHING = (0, 0, 0)
+
+#: Memory for what all sessions have read ahead.
+_AHEAD_OCTETS = 16 << 20
 
 
 #: What a schema does that keeps unique-ids; arguments are client, name, message, unique-id and time of arrival.
@@ -72,6 +76,7 @@ class MySQLDriver:
     See the module.
 
     @ivar schema: the tables
+    @ivar ahead: for what sessions read ahead
     @param make_pool: makes the pool, at the start
     @param clock: the time and timers, as a reactor has them
     """
@@ -79,6 +84,7 @@ class MySQLDriver:
     def __init__(self, options: MySQLOptions, schema: Schema, make_pool: Callable[[], RunsWork], clock: Any) -> None:
         self.options = options
         self.schema = schema
+        self.ahead = Budget(_AHEAD_OCTETS)
         self._make_pool = make_pool
         self._clock = clock
         self._pool: RunsWork | None = None

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -30,7 +30,17 @@ from tpops.db.mysql_changes import Changes
 from tpops.errors import MaildropBroken
 from tpops.interfaces import IIncomingMessage
 from tpops.mailbox import mysql_classic_store
-from tpops.mailbox.mysql_schema import FIRST_OCTETS, PIECE_OCTETS, Held, LockLost, State, batches, good_name, marks
+from tpops.mailbox.mysql_schema import (
+    FIRST_OCTETS,
+    PIECE_OCTETS,
+    First,
+    Held,
+    LockLost,
+    State,
+    batches,
+    good_name,
+    marks,
+)
 from tpops.mailbox.snapshot import Snapshot
 from tpops.model import Account
 
@@ -63,10 +73,10 @@ _LIST = (
     "FROM msg WHERE uid = %s ORDER BY timestamp, id"
 )
 _FIRST = (
-    f"SELECT CHAR_LENGTH({_HEADER}), CHAR_LENGTH({_BODY}), CAST(RIGHT(header, 1) AS BINARY), "
+    f"SELECT id, CHAR_LENGTH({_HEADER}), CHAR_LENGTH({_BODY}), CAST(RIGHT(header, 1) AS BINARY), "
     f"{_BODY} <> '' OR {_SIZE} <> {_HEADER_WIRE}, "
     "CAST(SUBSTRING(header, 1, %s) AS BINARY), CAST(SUBSTRING(body, 1, %s) AS BINARY) "
-    "FROM msg WHERE uid = %s AND id = %s"
+    "FROM msg WHERE uid = %s AND id IN"
 )
 _MORE = "SELECT CAST(SUBSTRING({}, %s, %s) AS BINARY) FROM msg WHERE uid = %s AND id = %s"
 
@@ -201,21 +211,11 @@ class Classic:
         state = (uid, len(rows), sum(row[0] for row in rows), check)
         return state, Snapshot.of([max(0, int(row[1])) for row in rows], unique_ids, places)
 
-    def first(self, client: Client, until: float, held: Held, place: bytes) -> tuple[bytes, Row] | None:
+    def first(self, client: Client, until: float, held: Held, places: Sequence[bytes]) -> Mapping[bytes, First]:
         """See L{Schema.first}."""
-        uid, message = held.mailbox, int(place)
-        rows = client.select(_FIRST, (FIRST_OCTETS, FIRST_OCTETS, uid, message), until).rows
-        if not rows:
-            return None
-        of_header, of_body, last, blank, header, body = rows[0]
-        begin, ends = header or b"", 0
-        if blank:
-            ends = 1 if last in (None, b"", b"\n") else 2
-        todo = [("header", FIRST_OCTETS, of_header - FIRST_OCTETS), ("", 0, ends), ("body", 0, of_body)]
-        if of_header <= FIRST_OCTETS:
-            begin += b"\n" * ends + (body or b"")
-            todo = [("body", FIRST_OCTETS, of_body - FIRST_OCTETS)]
-        return begin, Row(uid, message, [one for one in todo if one[2] > 0])
+        values = (FIRST_OCTETS, FIRST_OCTETS, held.mailbox, *map(int, places))
+        rows = client.select(f"{_FIRST} ({marks(places)})", values, until).rows
+        return {b"%d" % row[0]: _first(held.mailbox, *row) for row in rows}
 
     def remove(self, client: Client, held: Held, places: Sequence[bytes]) -> None:
         """See L{Schema.remove}."""
@@ -285,6 +285,28 @@ def _look(client: Client, until: float, name: str) -> tuple[int, bool, int | Non
         raise MaildropBroken(f"the table user has no login {name!r}, so he has no mail in the database")
     uid, _, locked, pid, written, now = rows[0]
     return uid, locked is not None, pid, None if written is None else int(written), int(now)
+
+
+def _first(
+    uid: int,
+    message: int,
+    of_header: int,
+    of_body: int,
+    last: bytes | None,
+    blank: int,
+    header: bytes | None,
+    body: bytes | None,
+) -> First:
+    """A message whose columns have so many characters and begin so; C{blank} when a blank line follows the header."""
+    begin, ends = header or b"", 0
+    if blank:
+        ends = 1 if last in (None, b"", b"\n") else 2
+    todo = [("header", FIRST_OCTETS, of_header - FIRST_OCTETS), ("", 0, ends), ("body", 0, of_body)]
+    if of_header <= FIRST_OCTETS:
+        begin += b"\n" * ends + (body or b"")
+        todo = [("body", FIRST_OCTETS, of_body - FIRST_OCTETS)]
+    left = [one for one in todo if one[2] > 0]
+    return begin, Row(uid, message, left) if left else None
 
 
 def _alive(pid: int) -> bool:

@@ -9,7 +9,7 @@ Errors: L{DatabaseFailed} where nothing else is said.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tpops.db.mysql import Client, DatabaseFailed
@@ -66,6 +66,10 @@ class Rest(Protocol):
         """
 
 
+#: The first octets of a message, and what gives the others; None where there are none.
+First = tuple[bytes, Rest | None]
+
+
 class Schema(Protocol):
     """See the module; C{name} is whose mail it is."""
 
@@ -86,8 +90,8 @@ class Schema(Protocol):
     ) -> tuple[State, Snapshot]:
         """The messages of a locked mailbox, whose places are for C{first} and C{remove}."""
 
-    def first(self, client: Client, until: float, held: Held, place: bytes) -> tuple[bytes, Rest] | None:
-        """The first octets of a message, and the rest; None when it is gone."""
+    def first(self, client: Client, until: float, held: Held, places: Sequence[bytes]) -> Mapping[bytes, First]:
+        """The first octets of messages, and what gives the rest; those that are gone are not in it."""
 
     def remove(self, client: Client, held: Held, places: Sequence[bytes]) -> None:
         """

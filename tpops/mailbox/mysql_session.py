@@ -1,14 +1,15 @@
 """
 An open mailbox in MySQL of one session.
 
-Purpose: messages are asked for piece by piece, so that no more than one piece of a message is in memory; removal is one
-transaction that counts only while the mailbox is still the session's.
+Purpose: messages are asked for piece by piece, so that no more than one piece of a message is in memory, and small ones
+several at a time (L{tpops.mailbox.mysql_ahead}); removal is one transaction that counts only while the mailbox is still
+the session's.
 Limits: no connection is kept between two questions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from zope.interface import implementer
 from tpops.db.mysql import Client
 from tpops.errors import MessageVanished, RemoveFailed, StorageError
 from tpops.interfaces import IMaildrop, INotesRetrieval, IStoredMessage
-from tpops.mailbox.mysql_schema import Held, LockLost, Rest
+from tpops.mailbox.mysql_ahead import Ahead
+from tpops.mailbox.mysql_schema import First, Held, LockLost, Rest
 from tpops.mailbox.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -38,11 +40,11 @@ class MySQLMessage:
 
     __slots__ = ("_offset", "_piece", "_rest", "_run")
 
-    def __init__(self, run: Callable[..., Awaitable[Any]], begin: bytes, rest: Rest) -> None:
+    def __init__(self, run: Callable[..., Awaitable[Any]], begin: bytes, rest: Rest | None) -> None:
         self._run = run
         self._piece = begin
         self._offset = 0
-        self._rest: Rest | None = rest
+        self._rest = rest
 
     def read(self, octets: int) -> bytes | Awaitable[bytes]:
         """See L{IStoredMessage.read}."""
@@ -77,22 +79,32 @@ class MySQLSession:
     @ivar messages: the listing
     """
 
-    __slots__ = ("_driver", "_held", "_key", "messages")
+    __slots__ = ("_ahead", "_driver", "_held", "_key", "messages")
 
     def __init__(self, driver: MySQLDriver, key: bytes, held: Held, messages: Snapshot) -> None:
         self._driver = driver
         self._key = key
         self._held: Held | None = held
         self.messages = messages
+        self._ahead = Ahead(driver.ahead, messages.sizes)
 
     async def open(self, number: int) -> IStoredMessage:
         """See L{IMaildrop.open}."""
-        assert self._held is not None
-        place = self.messages.place(number)
-        found = await self._driver.run(partial(_first, self._driver, self._held, place))
+        found = self._ahead.take(number) or await self._read(number)
         if found is None:
             raise MessageVanished(f"message {number} is not in the database any more")
         return MySQLMessage(self._driver.run, *found)
+
+    async def _read(self, number: int) -> First | None:
+        """The message; what is read with it is kept."""
+        assert self._held is not None
+        places = {self.messages.place(one): one for one in self._ahead.numbers(number)}
+        rows = await self._driver.run(partial(_first, self._driver, self._held, tuple(places)))
+        found = {places[place]: first for place, first in rows.items()}
+        wanted = found.pop(number, None)
+        if self._held is not None:
+            self._ahead.keep(found)
+        return wanted
 
     async def remove(self, numbers: Collection[int]) -> None:
         """See L{IMaildrop.remove}."""
@@ -125,9 +137,12 @@ class MySQLSession:
     async def close(self) -> None:
         """See L{IMaildrop.close}."""
         held, self._held = self._held, None
+        self._ahead.forget()
         if held is not None:
             await self._driver.release(self._key, held)
 
 
-def _first(driver: MySQLDriver, held: Held, place: bytes, client: Client, until: float) -> tuple[bytes, Rest] | None:
-    return driver.schema.first(client, until, held, place)
+def _first(
+    driver: MySQLDriver, held: Held, places: Sequence[bytes], client: Client, until: float
+) -> Mapping[bytes, First]:
+    return driver.schema.first(client, until, held, places)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -25,7 +25,17 @@ from tpops.db.mysql import Client, DatabaseFailed, Execute
 from tpops.db.mysql_changes import Changes
 from tpops.errors import MaildropBroken
 from tpops.interfaces import IIncomingMessage
-from tpops.mailbox.mysql_schema import FIRST_OCTETS, PIECE_OCTETS, Held, LockLost, State, batches, good_name, marks
+from tpops.mailbox.mysql_schema import (
+    FIRST_OCTETS,
+    PIECE_OCTETS,
+    First,
+    Held,
+    LockLost,
+    State,
+    batches,
+    good_name,
+    marks,
+)
 from tpops.mailbox.quota import Quota, quota_of
 from tpops.mailbox.snapshot import Snapshot
 from tpops.model import Account
@@ -50,9 +60,9 @@ _LIST = (
     "WHERE mailbox = %s AND sequence >= %s AND sequence < %s ORDER BY sequence"
 )
 _FIRST = (
-    "SELECT m.content, c.octets, SUBSTRING(k.data, 1, %s) FROM tpops_message m "
+    "SELECT m.sequence, m.content, c.octets, SUBSTRING(k.data, 1, %s) FROM tpops_message m "
     "JOIN tpops_content c ON c.id = m.content "
-    "LEFT JOIN tpops_chunk k ON k.content = c.id AND k.part = 0 WHERE m.mailbox = %s AND m.sequence = %s"
+    "LEFT JOIN tpops_chunk k ON k.content = c.id AND k.part = 0 WHERE m.mailbox = %s AND m.sequence IN"
 )
 _MORE = "SELECT SUBSTRING(data, %s, %s) FROM tpops_chunk WHERE content = %s AND part = %s"
 _CONTENTS = (
@@ -171,14 +181,11 @@ class V2:
             old = old.extended([row[1] for row in rows], [row[2] for row in rows], [b"%d" % row[0] for row in rows])
         return held.state, old
 
-    def first(self, client: Client, until: float, held: Held, place: bytes) -> tuple[bytes, Content] | None:
+    def first(self, client: Client, until: float, held: Held, places: Sequence[bytes]) -> Mapping[bytes, First]:
         """See L{Schema.first}."""
-        rows = client.select(_FIRST, (FIRST_OCTETS, held.mailbox, int(place)), until).rows
-        if not rows:
-            return None
-        content, octets, begin = rows[0]
-        begin = begin or b""
-        return begin, Content(content, octets - len(begin), 0, len(begin))
+        values = (FIRST_OCTETS, held.mailbox, *map(int, places))
+        rows = client.select(f"{_FIRST} ({marks(places)})", values, until).rows
+        return {b"%d" % row[0]: _first(row[1], row[2], row[3] or b"") for row in rows}
 
     def remove(self, client: Client, held: Held, places: Sequence[bytes]) -> None:
         """See L{Schema.remove}."""
@@ -287,6 +294,12 @@ class V2:
             execute(_MAKE_LEASE, (name,))
 
         self._changes.make(client, work, lambda execute: bool(execute(f"{_HAS} FOR UPDATE", (name,)).rows))
+
+
+def _first(content: int, octets: int, begin: bytes) -> First:
+    """A message whose first octets are these."""
+    left = octets - len(begin)
+    return begin, Content(content, left, 0, len(begin)) if left else None
 
 
 def _contents(execute: Execute, mailbox: int, batch: Sequence[int]) -> Sequence[tuple[int, int]]:
