@@ -18,7 +18,6 @@ from twisted.trial.unittest import SynchronousTestCase
 import tpops
 from tests.cred.fakes import login, means, verifier
 from tpops.admin import check, cli, sources
-from tpops.config.load import load
 from tpops.cred.sqlite import SQLiteAccounts, create
 from tpops.errors import LoginError
 
@@ -68,54 +67,6 @@ class CommandCase(SynchronousTestCase):
         results: list[object] = []
         answer.addBoth(results.append)
         return results == [f"sqlite:{name}".encode()]
-
-
-class InitTests(CommandCase):
-    """tpops init."""
-
-    def test_makes_a_configuration_that_is_right(self) -> None:
-        """Commented, valid, on 127.0.0.1:1110, with an account database and the next steps."""
-        result = self.run_command("init", self.directory)
-        self.assertEqual(result.exit_code, 0)
-        for step in ("user add", "check", "twistd -n tpops --config"):
-            self.assertIn(step, result.stdout)
-        config = load(self.config).config
-        self.assertEqual([one.where for one in config.listen], ["127.0.0.1:1110"])
-        self.assertEqual(config.mail.location, f"maildir:{self.directory}/mail/$(user)/Maildir")
-        self.assertTrue(config.maildir.create)
-        self.assertEqual(config.accounts[0].path, os.path.join(self.directory, "accounts.sqlite"))
-        self.assertIn("is right", self.tpops("check"))
-
-    def test_takes_a_port_and_the_present_directory(self) -> None:
-        """tpops init --port 2110, without DIR."""
-        os.mkdir(self.directory)
-        here = os.getcwd()
-        self.addCleanup(os.chdir, here)
-        os.chdir(self.directory)
-        self.assertEqual(self.run_command("init", "--port", "2110").exit_code, 0)
-        self.assertEqual(load(self.config).config.listen[0].port, 2110)
-
-    def test_tells_root_what_is_left_to_do(self) -> None:
-        """Started as root, somebody else should serve."""
-        self.patch(os, "geteuid", lambda: 0)
-        self.assertIn("You are root", self.run_command("init", self.directory).stdout)
-
-    def test_never_overwrites(self) -> None:
-        """What is there stays, and the other file is not made."""
-        for name in ("tpops.toml", "accounts.sqlite"):
-            os.makedirs(self.directory, exist_ok=True)
-            there = os.path.join(self.directory, name)
-            pathlib.Path(there).write_text("mine", "utf-8")
-            self.assertIn(f"{there} is there already; nothing was changed", self.refused("init", self.directory))
-            self.assertEqual(os.listdir(self.directory), [name])
-            os.remove(there)
-
-    def test_a_directory_that_cannot_be_made_is_told(self) -> None:
-        """One line with path and reason."""
-        pathlib.Path(self.directory).write_text("a file", "utf-8")
-        message = self.refused("init", self.directory + "/below")
-        self.assertEqual(message.count("\n"), 1)
-        self.assertIn("Not a directory", message)
 
 
 class UserTests(CommandCase):
