@@ -57,11 +57,9 @@ class SystemdTests(ContribCase):
 
     def test_units(self) -> None:
         """systemd-analyze(1) verify: nothing to complain about."""
-        for name in ("tpops.service", "tpops-inetd@.service"):
+        units = ["tpops.service", "tpops.socket", "tpops-lmtp.socket", "tpops-inetd@.service", "tpops-inetd.socket"]
+        for name in units:
             self.copy(f"systemd/{name}")
-        for name in ("tpops.socket", "tpops-inetd.socket"):
-            self.copy(f"systemd/{name}")
-        units = ["tpops.service", "tpops.socket", "tpops-inetd@.service", "tpops-inetd.socket"]
         said = self.run_program("systemd-analyze", "verify", "--man=no", *(f"./{unit}" for unit in units))
         for unit in units:
             self.assertNotIn(unit, said)
@@ -77,6 +75,22 @@ class SystemdTests(ContribCase):
             cwd=self.directory,
         )
         self.assertIn("tpops.service", done.stderr)
+
+    def test_additions(self) -> None:
+        """systemd-analyze(1) verify: nothing to complain about with any of the additions to tpops.service either."""
+        unit = self.copy("systemd/tpops.service")
+        there = self.directory / "tpops.service.d"
+        there.mkdir()
+        additions = sorted((CONTRIB / "systemd" / "tpops.service.d").iterdir())
+        self.assertEqual([one.name for one in additions], ["home.conf", "owner.conf", "ports.conf"])
+        for one in additions:
+            (there / one.name).write_text(one.read_text())
+            said = self.run_program("systemd-analyze", "verify", "--man=no", f"./{unit.name}")
+            self.assertNotIn("tpops.service", said)
+            (there / one.name).write_text(one.read_text().replace("[Service]", "[Service]\nProtectHom=no"))
+            said = self.run_program("systemd-analyze", "verify", "--man=no", f"./{unit.name}")
+            self.assertIn(f"{one.name}:", said)
+            (there / one.name).unlink()
 
     def test_hardening(self) -> None:
         """systemd-analyze(1) security: "OK", and well below what that needs."""
