@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tpops.process import landlock
+
 
 def need(testcase: TestCase | SynchronousTestCase | None, *programs: str) -> str | None:
     """
@@ -58,3 +60,13 @@ def caught_stderr() -> Iterator[Callable[[], str]]:
             os.dup2(kept, 2)
             os.close(kept)
             text = said()
+
+
+def need_landlock(testcase: TestCase | SynchronousTestCase) -> None:
+    """Skip the test where the kernel has no Landlock; as L{need}, that is a failure in continuous integration."""
+    if landlock.abi() >= landlock.LEAST_ABI:
+        return
+    reason = "this kernel has no Landlock (Linux 5.19 or newer, and not turned off)"
+    if os.environ.get("CI") == "true":
+        raise AssertionError(reason)
+    testcase.skipTest(reason)

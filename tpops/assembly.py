@@ -23,6 +23,7 @@ from tpops import mail_database, plugins
 from tpops.config.schema import Config
 from tpops.cred import names, secret_file
 from tpops.cred.password_file import read_secret
+from tpops.mailbox import spool_locks
 from tpops.mailbox.locations import Maildrops, Store
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
 from tpops.mailbox.mbox import MboxDriver, MboxOptions
@@ -160,17 +161,30 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream
     return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores, quota)
 
 
-def file_maildrops(config: Config, spool_state: str, reactor: Any, run_in_thread: Any) -> Maildrops:
+def file_maildrops(
+    config: Config,
+    spool_state: str,
+    reactor: Any,
+    run_in_thread: Any,
+    dotlocks: spool_locks.Dotlocks = spool_locks.HERE,
+) -> Maildrops:
     """
     The same for a process that serves its owner: only what is in files.
 
     @param spool_state: directory for what is remembered of spools
+    @param dotlocks: who makes dotlocks
     """
-    stores = file_stores(config, spool_state, reactor, run_in_thread)
+    stores = file_stores(config, spool_state, reactor, run_in_thread, dotlocks)
     return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores)
 
 
-def file_stores(config: Config, spool_state: str, reactor: Any, run_in_thread: Any) -> dict[str, Store]:
+def file_stores(
+    config: Config,
+    spool_state: str,
+    reactor: Any,
+    run_in_thread: Any,
+    dotlocks: spool_locks.Dotlocks = spool_locks.HERE,
+) -> dict[str, Store]:
     """
     The stores of the kinds that are files.
 
@@ -206,7 +220,7 @@ def file_stores(config: Config, spool_state: str, reactor: Any, run_in_thread: A
     )
     return {
         "maildir": MaildirDriver(maildirs, run_in_thread, sleep, reactor.seconds),
-        "mbox": MboxDriver(spools, run_in_thread, sleep, reactor.seconds),
+        "mbox": MboxDriver(spools, run_in_thread, sleep, reactor.seconds, dotlocks),
     }
 
 

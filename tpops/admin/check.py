@@ -35,6 +35,7 @@ from tpops.cred.source import AskingSource, Source
 from tpops.errors import ConfigError, LookupUnavailable, MaildropBroken
 from tpops.interfaces import IAccountAdmin
 from tpops.mailbox import locations
+from tpops.process import confinement
 
 #: How many accounts without a mail location are named.
 _NAMED_ACCOUNTS = 5
@@ -53,6 +54,8 @@ def check(context: click.Context) -> None:
         click.echo(f"problem: {problem}", err=True)
     if problems:
         context.exit(1)
+    if loaded.config.sessions.apart:
+        click.echo(confinement.in_words(loaded.config, confinement.version_of(loaded.config)))
     click.echo(f"{loaded.path} is right")
 
 
@@ -72,6 +75,8 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
             yield text
         elif level == "warning":
             warnings.append(text)
+    # Passwords are verified by a process of root's where sessions are those of their owners.
+    verifies = RunsAs(0, frozenset()) if config.sessions.apart else who
     for source in sources.open_all(config):
         try:
             yield from source.check()
@@ -79,9 +84,11 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
             yield f"accounts source {source.name}: {error}"
             continue
         for path in source.paths:
-            yield from _right_problems(source, path, who)
+            yield from _right_problems(source, path, verifies)
         yield from _location_problems(config, source)
         warnings.extend(folder_check.warnings(config, source))
+    if config.sessions.apart:
+        yield from _confinement_problems(config)
     if mail_database.wanted(config):
         yield from mail_database.problems(config)
     yield from lmtp_check.problems(config, who)
@@ -90,7 +97,7 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
         warnings.extend(_delivery_warnings(config))
     if config.oauth.used:
         yield from _oauth_problems(config, who)
-    yield from app_password_check.problems(config, who.may)
+    yield from app_password_check.problems(config, verifies.may)
     yield from sink_check.problems(config, who)
     warnings.extend(sink_check.warnings(config, who))
     yield from log_check.problems(config.log, who)
@@ -130,6 +137,14 @@ def _delivery_warnings(config: Config) -> Iterator[str]:
                 f"delivery: the accounts source {source.name} may know somebody by his password only, so mail for "
                 "addresses that nobody has waits; if it can look everybody up, name it in delivery.complete_sources"
             )
+
+
+def _confinement_problems(config: Config) -> Iterator[str]:
+    """What this kernel cannot do, and must."""
+    try:
+        confinement.version_of(config)
+    except ConfigError as error:
+        yield from error.problems
 
 
 def _oauth_problems(config: Config, who: RunsAs) -> Iterator[str]:

@@ -36,6 +36,14 @@ class Sessions(Section):
         int, key("Most memory of a session's process (its address space), in MiB; 0 is no limit.", ge=0)
     ] = 1024
     open_files: Annotated[int, key("Most files that a session's process may have open.", ge=32)] = 256
+    confine: Annotated[
+        Literal["auto", "landlock", "none"],
+        key(
+            'What a session\'s process can touch beside its maildrop. "auto": nothing, as far as the kernel can do '
+            'that (Landlock, Linux 5.19 or newer; TCP since 6.7, signals since 6.12). "landlock": the same, and no '
+            'start without it. "none": whatever its user can touch. A `program` is never confined.'
+        ),
+    ] = "auto"
     program: Annotated[
         tuple[str, ...],
         Field(strict=False),
@@ -66,6 +74,14 @@ class Sessions(Section):
         for name in ("program", "useropt", "groups"):
             if getattr(self, name):
                 raise ValueError(f'has {name}, which means nothing without run_as = "owner"')
+        return self
+
+    @model_validator(mode="after")
+    def _programs_are_not_confined(self) -> Sessions:
+        if self.confine == "landlock" and self.program:
+            raise ValueError(
+                'has confine = "landlock", and a program, whose needs are not known; leave one of them out'
+            )
         return self
 
     @model_validator(mode="after")

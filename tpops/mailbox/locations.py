@@ -238,6 +238,11 @@ class Maildrops:
             )
         return await append_at(account, place, message, envelope)
 
+    def remembered(self, kind: str, place: bytes) -> bytes:
+        """A file of ours about a place; C{""} of a kind that has none beside the mail."""
+        remembered: Callable[[bytes], bytes] | None = getattr(self._stores.get(kind), "remembered", None)
+        return remembered(place) if remembered is not None else b""
+
     def _store(self, kind: str, account: Account) -> Store:
         store = self._stores.get(kind)
         if store is None:

@@ -131,7 +131,7 @@ class MaildirDriver:
                 return await self._open_tree(maildir, lock)
             return await self._open(maildir, lock)
         except OSError as problem:
-            raise _as_storage_error(problem, maildir) from problem
+            raise as_storage_error(problem, maildir) from problem
 
     async def append_at(self, account: Account, path: bytes, message: IIncomingMessage, envelope: Envelope) -> bytes:
         """Store a message; see L{IAppendable.append}."""
@@ -139,7 +139,7 @@ class MaildirDriver:
         try:
             unique_id: bytes = await self._run_in_thread(self._append, account, maildir, message)
         except OSError as problem:
-            raise _as_storage_error(problem, maildir) from problem
+            raise as_storage_error(problem, maildir) from problem
         return unique_id
 
     def _append(self, account: Account, maildir: bytes, message: IIncomingMessage) -> bytes:
@@ -167,7 +167,7 @@ class MaildirDriver:
         try:
             await self._run_in_thread(self._restore, account, maildir, message, unique_id, at)
         except OSError as problem:
-            raise _as_storage_error(problem, maildir) from problem
+            raise as_storage_error(problem, maildir) from problem
 
     def _restore(
         self, account: Account, maildir: bytes, message: IIncomingMessage, unique_id: bytes, at: float
@@ -338,6 +338,7 @@ def create_folder(path: bytes) -> None:
         os.close(descriptor)
 
 
-def _as_storage_error(problem: OSError, maildir: bytes) -> StorageError:
+def as_storage_error(problem: OSError, maildir: bytes) -> StorageError:
+    """What a failure means for whoever wants his mail."""
     text = f"{os.fsdecode(maildir)}: {problem.strerror or problem}"
     return MaildropBroken(text) if problem.errno in _NEEDS_ADMINISTRATOR else StorageUnavailable(text)

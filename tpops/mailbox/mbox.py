@@ -73,6 +73,7 @@ class MboxDriver:
     @ivar run_in_thread: runs a blocking function elsewhere
     @param sleep: seconds to an awaitable that is over then
     @param seconds: a clock that never goes back
+    @param dotlocks: who makes dotlocks
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class MboxDriver:
         run_in_thread: RunInThread,
         sleep: Callable[[float], Awaitable[object]],
         seconds: Callable[[], float],
+        dotlocks: spool_locks.Dotlocks = spool_locks.HERE,
     ) -> None:
         self.options = options
         self.listings = MboxListings(
@@ -89,6 +91,7 @@ class MboxDriver:
         self.run_in_thread = run_in_thread
         self._sleep = sleep
         self._seconds = seconds
+        self._dotlocks = dotlocks
 
     async def open_at(self, account: Account, spool: bytes) -> IMaildrop:
         """The maildrop of a spool; raises as L{IMaildropDriver.open_maildrop} does."""
@@ -153,10 +156,16 @@ class MboxDriver:
         """
         deadline = self._seconds() + self.options.lock_wait_seconds
         while True:
-            lock: SpoolLock | None = await self.run_in_thread(spool_locks.try_lock, spool, self.options.dotlock)
+            lock: SpoolLock | None = await self.run_in_thread(
+                spool_locks.try_lock, spool, self.options.dotlock, self._dotlocks
+            )
             if lock is not None:
                 return lock
             await self._wait(deadline, f"{os.fsdecode(spool)} is locked by another program", spool)
+
+    def remembered(self, spool: bytes) -> bytes:
+        """One of the files in which is kept what is known of a spool."""
+        return self.listings.path(spool, b".lock")
 
     async def _list(self, spool: bytes) -> Listing:
         try:

@@ -20,6 +20,7 @@ import fcntl
 import os
 import socket
 import struct
+from typing import Protocol
 
 from twisted.logger import Logger
 
@@ -40,6 +41,36 @@ _WITHOUT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 _MODE = 0o444
 
 
+class Dotlocks(Protocol):
+    """Who makes dotlocks, and takes them away."""
+
+    def make(self, spool: bytes, required: bool) -> tuple[bytes, bytes] | None:
+        """
+        The dotlock's path and content; None where it cannot be made and is not required.
+
+        @raise BlockingIOError: when somebody else has it
+        @raise OSError: when it cannot be made and is required
+        """
+
+    def remove(self, made: tuple[bytes, bytes]) -> None:
+        """Take away what C{make} has given."""
+
+
+class DotlocksHere:
+    """This process itself."""
+
+    def make(self, spool: bytes, required: bool) -> tuple[bytes, bytes] | None:
+        """See L{Dotlocks}."""
+        return _make_dotlock(spool, required)
+
+    def remove(self, made: tuple[bytes, bytes]) -> None:
+        """See L{Dotlocks}."""
+        _remove_own(*made)
+
+
+HERE: Dotlocks = DotlocksHere()
+
+
 class SpoolLock:
     """
     All locks on a spool, until L{release}.
@@ -48,12 +79,15 @@ class SpoolLock:
     @ivar writable: whether it is open for writing
     """
 
-    __slots__ = ("_dotlock", "descriptor", "writable")
+    __slots__ = ("_dotlock", "_dotlocks", "descriptor", "writable")
 
-    def __init__(self, descriptor: int, writable: bool, dotlock: tuple[bytes, bytes] | None) -> None:
+    def __init__(
+        self, descriptor: int, writable: bool, dotlock: tuple[bytes, bytes] | None, dotlocks: Dotlocks = HERE
+    ) -> None:
         self.descriptor = descriptor
         self.writable = writable
         self._dotlock = dotlock
+        self._dotlocks = dotlocks
 
     def __del__(self) -> None:
         # Taken in a thread for somebody who has stopped waiting for it.
@@ -63,25 +97,26 @@ class SpoolLock:
         """Let go, in the opposite order.  Idempotent; closing the descriptor takes the other two along."""
         dotlock, self._dotlock = self._dotlock, None
         if dotlock is not None:
-            _remove_own(*dotlock)
+            self._dotlocks.remove(dotlock)
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
-def try_lock(spool: bytes, dotlock: str = TRY) -> SpoolLock | None:
+def try_lock(spool: bytes, dotlock: str = TRY, dotlocks: Dotlocks = HERE) -> SpoolLock | None:
     """
     Take all locks, or give None when somebody else has one of them.
 
     @param dotlock: L{ALWAYS}, L{TRY} or L{NEVER}
+    @param dotlocks: who makes it
     @raise OSError: when the spool cannot be opened or locked at all; FileNotFoundError when there is none
     """
     while True:
         descriptor, writable = _open(spool)
         try:
             _lock_file(descriptor, writable)
-            made = _make_dotlock(spool, dotlock == ALWAYS) if dotlock != NEVER and writable else None
-            lock = SpoolLock(descriptor, writable, made)
+            made = dotlocks.make(spool, dotlock == ALWAYS) if dotlock != NEVER and writable else None
+            lock = SpoolLock(descriptor, writable, made, dotlocks)
         except BlockingIOError:
             os.close(descriptor)
             return None
@@ -117,12 +152,7 @@ def _lock_file(descriptor: int, writable: bool) -> None:
 
 
 def _make_dotlock(spool: bytes, required: bool) -> tuple[bytes, bytes] | None:
-    """
-    The dotlock's path and content; None where it cannot be made and is not required.
-
-    @raise BlockingIOError: when somebody else has it
-    @raise OSError: when it cannot be made and is required
-    """
+    """See L{Dotlocks.make}."""
     path = spool + b".lock"
     try:
         content = _link_unique(path)

@@ -40,7 +40,8 @@ from tpops.errors import ConfigError, TpopsError
 from tpops.mailbox.tally import TALLY
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account, Peer, Session
-from tpops.process import session_program
+from tpops.process import confinement, session_program
+from tpops.process.dotlocks import DotlocksBeside
 from tpops.process.owners import Bounds, Owner, become, owner_of
 from tpops.process.packets import Reading
 from tpops.process.progress import Progress
@@ -90,6 +91,7 @@ class Plan:
     def __init__(self, config: Config) -> None:
         self.config = config
         sessions = config.sessions
+        self.landlock = confinement.version_of(config)
         self.bounds = Bounds(sessions.memory_mib << 20, sessions.open_files)
         self.groups = group_ids(sessions.groups)
         self.options = assembly.server_options(config)
@@ -178,6 +180,7 @@ def _serve(plan: Plan, start: Start, owner: Owner) -> None:
     running: Any = reactor
     serving = Serving(running, plan, start, owner)
     globalLogBeginner.beginLoggingTo([serving], redirectStandardIO=False)
+    serving.confine()
     running.callWhenRunning(serving.begin)
     running.run(installSignalHandlers=False)
 
@@ -229,7 +232,12 @@ class Serving(Reading):
         self._progress: Progress | None = None
         self._over = False
         spools = os.path.join(owner.home or "/", ".tpops", "mbox")
-        self._maildrops = assembly.file_maildrops(plan.config, spools, reactor, maybeDeferred)
+        self._dotlocks = DotlocksBeside()
+        self._maildrops = assembly.file_maildrops(plan.config, spools, reactor, maybeDeferred, self._dotlocks)
+
+    def confine(self) -> None:
+        """Give up what is not needed for the maildrop.  @raise TpopsError: when there is none"""
+        confinement.confine(self._plan.config, self._plan.landlock, self._maildrops, self._account, self._dotlocks)
 
     def begin(self) -> None:
         """Open the maildrop."""

@@ -54,7 +54,7 @@ from tpops.errors import ConfigError
 from tpops.generation import Separation
 from tpops.policy.memory import AnyMemory
 from tpops.policy.shared import SharedMemory, Table
-from tpops.process import handoff
+from tpops.process import confinement, handoff
 from tpops.process.broker_link import BrokerLink, start_broker
 from tpops.process.packets import Packet, Packets
 from tpops.process.privileges import Identity
@@ -215,7 +215,14 @@ class Worker:
 
     def _separate(self, loaded: Loaded) -> Separation:
         """Start the broker, as long as this process has root's rights."""
+        version = confinement.version_of(loaded.config)
         self._broker, connected, proofs = start_broker(loaded)
+        _log.emit(
+            LogLevel.info if version else LogLevel.warn,
+            "{confinement}",
+            confinement=confinement.in_words(loaded.config, version),
+            event="confinement",
+        )
         link = BrokerLink(self._reactor, connected, loaded.config.sessions.program_greets, self._broker_lost)
         return Separation(link, proofs)
 
