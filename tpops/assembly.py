@@ -30,6 +30,7 @@ from tpops.mailbox.mbox import MboxDriver, MboxOptions
 from tpops.mailbox.plugin_stores import PluginStores
 from tpops.mailbox.proxy import Lookup, ProxyStore
 from tpops.mailbox.quota import Quota
+from tpops.mailbox.spool_locks import Dotlocks
 from tpops.policy.limits import Limits
 from tpops.policy.memory import AnyMemory
 from tpops.policy.penalties import Penalties
@@ -166,15 +167,17 @@ def file_maildrops(
     spool_state: str,
     reactor: Any,
     run_in_thread: Any,
-    dotlocks: spool_locks.Dotlocks = spool_locks.HERE,
+    dotlocks: Dotlocks = spool_locks.HERE,
+    whose: str = "",
 ) -> Maildrops:
     """
     The same for a process that serves its owner: only what is in files.
 
     @param spool_state: directory for what is remembered of spools
     @param dotlocks: who makes dotlocks
+    @param whose: name of the owner's directory in those for indexes
     """
-    stores = file_stores(config, spool_state, reactor, run_in_thread, dotlocks)
+    stores = file_stores(config, spool_state, reactor, run_in_thread, dotlocks, whose)
     return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores)
 
 
@@ -183,7 +186,8 @@ def file_stores(
     spool_state: str,
     reactor: Any,
     run_in_thread: Any,
-    dotlocks: spool_locks.Dotlocks = spool_locks.HERE,
+    dotlocks: Dotlocks = spool_locks.HERE,
+    whose: str = "",
 ) -> dict[str, Store]:
     """
     The stores of the kinds that are files.
@@ -200,7 +204,7 @@ def file_stores(
         sizes=maildir.sizes,
         mark_seen=maildir.mark_seen == "retr",
         index=maildir.index,
-        index_dir=maildir.index_dir,
+        index_dir=maildir.index_dir and os.path.join(maildir.index_dir, whose),
         lock_wait_seconds=maildir.lock_wait_seconds,
         uidl_map=maildir.uidl_map,
         cache_octets=maildir.cache_mib << 20,
@@ -209,7 +213,7 @@ def file_stores(
         ignored_folders=maildir.ignored_folders,
     )
     spools = MboxOptions(
-        directory=mbox.index_dir or spool_state,
+        directory=(mbox.index_dir and os.path.join(mbox.index_dir, whose)) or spool_state,
         unique_ids=mbox.unique_ids,
         unquote=mbox.quoting == "mboxrd",
         dotlock=mbox.dotlock,

@@ -44,14 +44,20 @@ class SessionsTests(SynchronousTestCase):
             ('[sessions]\nrun_as = "owner"\n', owner + "needs server.user"),
             ('[server]\nuser = "root"\n[sessions]\nrun_as = "owner"\n', owner + "needs server.user"),
             (OWNER + '[mail]\nlocation = "mysql:"\n', owner + "serves maildir: and mbox:, not mysql:"),
-            (OWNER + '[maildir]\nindex_dir = "/x"\n', owner + "cannot be used together with maildir.index_dir"),
-            (OWNER + '[mbox]\nindex_dir = "/x"\n', owner + "cannot be used together with mbox.index_dir"),
             (OWNER + '[lmtp]\nlisten = ["unix:/x/lmtp"]\n', owner + "cannot be used together with lmtp.listen"),
             (
                 OWNER + '[tls]\nclient_certificates = "ask"\nclient_ca = "/x"\ncertificate = "/x"\n',
                 owner + "cannot be used together with tls.client_certificates",
             ),
-            (OWNER + "[limits]\noctets_per_second = 9999\n", owner + "cannot be used together with limits.octets_"),
+            (
+                OWNER + "[limits]\noctets_per_second = 9999\n",
+                owner + "cannot be used together with limits.octets_per_second (octets_per_second_per_session can)",
+            ),
+            (
+                OWNER + 'program = ["/x"]\n[limits]\noctets_per_second_per_session = 9999\n',
+                owner + "cannot be used together with sessions.program and limits.octets_per_second_per_session",
+            ),
+            (OWNER + 'confine = "landlock"\nprogram = ["/x"]\n', "a program, whose needs are not known"),
             ('[sessions]\nprogram = ["/bin/x"]\n', 'has program, which means nothing without run_as = "owner"'),
             ('[sessions]\ngroups = ["mail"]\n', 'has groups, which means nothing without run_as = "owner"'),
             (OWNER + 'useropt = "/(.*)"\n', "has useropt, which means nothing without program"),

@@ -50,7 +50,11 @@ class Maildir(Section):
     index: Annotated[bool, key("Keep the listing in the file `tpops_index`, for fast logins.")] = True
     index_dir: Annotated[
         PathText,
-        key('Directory for these files; "" is the Maildir itself.', example='"/var/cache/tpops"'),
+        key(
+            'Directory for these files; "" is the Maildir itself. With `sessions.run_as = "owner"` it is root\'s, and '
+            "each owner has a directory in it.",
+            example='"/var/cache/tpops"',
+        ),
     ] = ""
     lock_wait_seconds: Annotated[
         float, key("How long a login waits for another session of the same user to end.", ge=0, le=600)
@@ -125,8 +129,9 @@ class Mbox(Section):
     index_dir: Annotated[
         PathText,
         key(
-            "Directory for these files, and for what makes rewriting safe.",
-            shown="`mbox` in `server.state_dir`",
+            'Directory for these files, and for what makes rewriting safe. With `sessions.run_as = "owner"` it is '
+            "root's, and each owner has a directory in it.",
+            shown="`mbox` in `server.state_dir`, with owners `~/.tpops/mbox`",
             example='"/var/lib/tpops/mbox"',
         ),
     ] = ""

@@ -328,15 +328,15 @@ class Config(Section):
     @classmethod
     def _owners_can_serve(cls, value: Sessions, info: ValidationInfo) -> Sessions:
         tables = info.data
-        if value.apart and {"server", "mail", "oauth", "tls", "lmtp", "maildir", "mbox", "limits"} <= tables.keys():
+        if value.apart and {"server", "mail", "oauth", "tls", "lmtp", "limits"} <= tables.keys():
             used = {
                 "[oauth]": tables["oauth"].used,
                 "tls.client_certificates": tables["tls"].client_certificates != "off",
                 "lmtp.listen": tables["lmtp"].listen,
-                "maildir.index_dir": tables["maildir"].index_dir,
-                "mbox.index_dir": tables["mbox"].index_dir,
-                "limits.octets_per_second": tables["limits"].octets_per_second,
-                "limits.octets_per_second_per_session": tables["limits"].octets_per_second_per_session,
+                "limits.octets_per_second (octets_per_second_per_session can)": tables["limits"].octets_per_second,
+                "sessions.program and limits.octets_per_second_per_session": (
+                    value.program and tables["limits"].octets_per_second_per_session
+                ),
             }
             value.must_do(tables["server"].user, tables["mail"].location, [name for name, on in used.items() if on])
         return value

@@ -204,7 +204,17 @@ class ControlLine(Reading):
         conversation = server.conversation
         mechanisms = tuple(name.decode("ascii") for name in conversation.offer.mechanisms)
         plaintext, language = conversation.offer.plaintext, conversation.language.decode("ascii")
-        go = Go(first, rest, plaintext, mechanisms, conversation.utf8, language, server.transcribed)
+        shared = server.shared
+        go = Go(
+            first,
+            rest,
+            plaintext,
+            mechanisms,
+            conversation.utf8,
+            language,
+            server.transcribed,
+            paced=shared.bandwidth is not None and not shared.limiter.exempt(server.session.peer),
+        )
         self._server = server
         if not self._over:
             try:

@@ -90,6 +90,8 @@ def _maildir(config: Config, account: Account, place: bytes) -> Iterator[Rule]:
         except OSError as problem:
             raise maildir.as_storage_error(problem, path) from problem
     yield Rule(path, rights)
+    if config.maildir.index_dir:
+        yield Rule(os.fsencode(os.path.join(config.maildir.index_dir, str(os.getuid()))), KEEP_FILES)
     inside = [path]
     if account.folder and not folder_names.is_inbox(account.folder):
         inside.append(os.path.join(path, folder_names.directory_of(account.folder)))

@@ -202,6 +202,7 @@ class Ended:
     What a session process says when it is over.
 
     @ivar reason: one of L{REASONS}
+    @ivar slowed: milliseconds that it has waited for the limit of its bandwidth
     """
 
     reason: str
@@ -212,6 +213,7 @@ class Ended:
     top_count: int = 0
     top_octets: int = 0
     dele_count: int = 0
+    slowed: int = 0
 
     @classmethod
     def of(cls, found: object) -> Ended:
@@ -225,10 +227,11 @@ class Ended:
         return cls(reason, **{key: number(value) for key, value in found.items() if key != "reason"})
 
     @classmethod
-    def as_session(cls, session: Session) -> Ended:
+    def as_session(cls, session: Session, slowed: int = 0) -> Ended:
         """What is known of one."""
         reason = session.reason if session.reason in REASONS else "error"
-        return cls(reason, **{key: getattr(session, key) for key in _ENDED_KEYS if key != "reason"})
+        figures = {key: getattr(session, key) for key in _ENDED_KEYS - {"reason", "slowed"}}
+        return cls(reason, **figures, slowed=slowed)
 
 
 _ENDED_KEYS = frozenset(field.name for field in attrs.fields(Ended))
@@ -283,6 +286,7 @@ class Go:
     @ivar utf8: the client has said UTF8
     @ivar language: and LANG
     @ivar transcribed: a transcript of the session is kept
+    @ivar paced: it may send so much a second and no more
     """
 
     first: bytes
@@ -292,6 +296,7 @@ class Go:
     utf8: bool
     language: str
     transcribed: bool = False
+    paced: bool = False
 
     def record(self) -> dict[str, object]:
         """As an object."""
@@ -306,7 +311,7 @@ class Go:
         mechanisms = found["mechanisms"]
         if not isinstance(mechanisms, list) or len(mechanisms) > 64:
             raise BadRecord("mechanisms are no list")
-        if any(type(found[flag]) is not bool for flag in ("plaintext", "utf8", "transcribed")):
+        if any(type(found[flag]) is not bool for flag in ("plaintext", "utf8", "transcribed", "paced")):
             raise BadRecord("a flag is none")
         return cls(
             octets(found["first"], 1024),
@@ -316,6 +321,7 @@ class Go:
             found["utf8"],
             text(found["language"], 32),
             found["transcribed"],
+            found["paced"],
         )
 
 

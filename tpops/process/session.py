@@ -40,7 +40,7 @@ from tpops.errors import ConfigError, TpopsError
 from tpops.mailbox.tally import TALLY
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account, Peer, Session
-from tpops.process import confinement, session_program
+from tpops.process import confinement, own_places, session_program
 from tpops.process.dotlocks import DotlocksBeside
 from tpops.process.owners import Bounds, Owner, become, owner_of
 from tpops.process.packets import Reading
@@ -92,6 +92,7 @@ class Plan:
         self.config = config
         sessions = config.sessions
         self.landlock = confinement.version_of(config)
+        self.own_places = own_places.wanted(config)
         self.bounds = Bounds(sessions.memory_mib << 20, sessions.open_files)
         self.groups = group_ids(sessions.groups)
         self.options = assembly.server_options(config)
@@ -143,6 +144,8 @@ def serve_session(plan: Plan, start: Start) -> NoReturn:
             account = start.account
             said = {"user": account.name, "driver": account.driver, "folder": account.folder}
             control.send(pack({"verified": said}))
+            for path in plan.own_places:
+                own_places.make(path, owner)
             become(owner, plan.bounds)
             if plan.config.sessions.program:
                 session_program.serve(plan.config, account, owner, start.useropt, start.login, control)
@@ -206,6 +209,7 @@ def entered(
         offers=Offers(offer, ALWAYS, ()),
         options=plan.options,
         hostname=config.server.hostname,
+        bandwidth=assembly.bandwidth(config, clock.seconds) if go.paced else None,
     )
     kind = TranscribedEntered if go.transcribed else Entered
     peer = Peer(login.host, login.port, login.local_host or "unknown", login.local_port, login.session)
@@ -233,7 +237,9 @@ class Serving(Reading):
         self._over = False
         spools = os.path.join(owner.home or "/", ".tpops", "mbox")
         self._dotlocks = DotlocksBeside()
-        self._maildrops = assembly.file_maildrops(plan.config, spools, reactor, maybeDeferred, self._dotlocks)
+        self._maildrops = assembly.file_maildrops(
+            plan.config, spools, reactor, maybeDeferred, self._dotlocks, str(owner.uid)
+        )
 
     def confine(self) -> None:
         """Give up what is not needed for the maildrop.  @raise TpopsError: when there is none"""
@@ -314,7 +320,9 @@ class Serving(Reading):
         """The connection is over."""
         if self._progress is not None:
             self._progress.stop()
-        ended = Ended.as_session(session)
+        pace = self._server.pace if self._server is not None else None
+        slowed = sum(pace.waited.values()) if pace is not None else 0.0
+        ended = Ended.as_session(session, round(slowed * 1000))
         run(self._leave(ended)).addErrback(self._broken)
 
     async def _leave(self, ended: Ended | None = None) -> None:

@@ -27,6 +27,7 @@ from tpops.model import Peer, Session
 from tpops.protocol import replies
 from tpops.protocol.actions import AnyLogin, LoginProven, LoginRejected
 from tpops.server.glance import Seen
+from tpops.server.pace import PER_SESSION
 from tpops.server.reasons import SESSION_LIMIT, WRITE_STALLED
 from tpops.server.transport import TCPServer
 
@@ -79,6 +80,10 @@ class Figures(Protocol):
     @property
     def reason(self) -> str:
         """See L{Session.reason}."""
+
+    @property
+    def slowed(self) -> int:
+        """Milliseconds that it has waited for the limit of its bandwidth."""
 
 
 class Doing(Protocol):
@@ -219,6 +224,9 @@ async def _handed_over(server: POP3Server, control: Control, opened: Opened) -> 
     _take(server.session, figures)
     if server.session.dele_count:
         server.shared.events.emit("remove", server.session, str(server.session.dele_count))
+    if figures is not None and figures.slowed and server.shared.bandwidth is not None:
+        server.pace = server.shared.bandwidth.pace()
+        server.pace.waited[PER_SESSION] = figures.slowed / 1000
     reason = figures.reason if figures is not None else "error"
     if reason == _STOPPED:
         reason = server.stopped_for or reason

@@ -102,8 +102,8 @@ class NoLimits:
         """See L{ILimiter}."""
 
     def exempt(self, peer: Peer) -> bool:
-        """See L{ILimiter}."""
-        return True
+        """See L{ILimiter}: who is exempt has no limit set here."""
+        return False
 
     def failed(self, peer: Peer, name: bytes, proof: bytes) -> float:
         """See L{ILimiter}."""
