@@ -48,6 +48,7 @@ from tpops.server.listeners import Listener
 from tpops.server.offers import Offers
 from tpops.server.shared import Shared, no_answers
 from tpops.server.strangers import Strangers
+from tpops.sight.listeners import SightListeners
 from tpops.sight.logs import Logs
 
 
@@ -86,7 +87,7 @@ class Generation:
     @ivar logs: its logs
     @param counters: count what happens
     @param memory: what the limits remember
-    @param whole: answers for all processes, see L{tpops.sight.metrics}; None where there is nobody to ask
+    @param whole: answers for all processes, see L{tpops.sight.site}; None where there is nobody to ask
     @param apart: who starts sessions in processes of their own, None where they are served here
     @param before: the generation whose place it takes; what this process could no longer read stays as it was there
     @raise ConfigError: when something cannot be used as it is configured
@@ -106,7 +107,7 @@ class Generation:
             raise ConfigError(['sessions.run_as = "owner" needs twistd, which starts the processes for it'])
         self.config = config
         self._counters = counters
-        self._whole = whole
+        self._sight = SightListeners(config, whole, reactor)
         self._memory = memory
         self._reactor = reactor
         self._apart = apart
@@ -135,9 +136,7 @@ class Generation:
             place = Listener(one.address, one.port, one.backlog, int(one.mode, 8), systemd_name=one.systemd_name)
             yield place, factory
         yield from self._lmtp.listeners()
-        if self.config.metrics.listen and self._whole is not None:
-            site = drivers.load("tpops.sight.metrics", "site", "metrics", "[metrics]")
-            yield Listener(*self.config.metrics.place()), site(self._whole, self._reactor)
+        yield from self._sight.listeners()
         if self._relay is not None:
             yield from self._relay.listeners()
 
@@ -192,6 +191,10 @@ class Generation:
     def sink_failures(self) -> dict[str, int]:
         """How often each receiver of events has failed, by name."""
         return dict(self._bus.failures)
+
+    def told(self) -> dict[str, dict[str, int]]:
+        """How often each receiver outside was told, and how many notices wait for it, by its name."""
+        return {one.name: {**attrs.asdict(one.figures), "waiting": one.waiting} for one in self.sinks}
 
     def drain(self) -> None:
         """No mail comes in any more, but for what is on its way, and nobody is asked about relaying; sessions go on."""

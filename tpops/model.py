@@ -167,6 +167,7 @@ class Session:
     @ivar octets_left: their octets
     @ivar listing: the messages at login, None before; shared, so that nothing is copied for logs
     @ivar login_seconds: how long the successful login took
+    @ivar update_seconds: how long QUIT took in UPDATE (RFC 1939 section 6), None where it did not come to that
     @ivar tls: version and cipher of TLS, "" without
     @ivar reason: why the session ended, one of: quit, client closed, idle, login timeout, session limit,
         write stalled, line too long, authentication failed, plaintext refused, too many errors
@@ -195,6 +196,7 @@ class Session:
     login_failures: int = 0
     listing: Listed | None = None
     login_seconds: float = 0.0
+    update_seconds: float | None = None
     tls: str = ""
     reason: str = ""
 

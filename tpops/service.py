@@ -333,6 +333,7 @@ class POP3Service(Service):
             if former not in self._former:
                 return
         self._former.remove(former)
+        self.answers.past(former)
         await former.stop()
 
     async def _end(self) -> None:

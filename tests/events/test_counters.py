@@ -56,6 +56,7 @@ class CountersTests(SynchronousTestCase):
     def test_sessions(self) -> None:
         """Promise: what a session did counts at its end; who did not log in has read nothing."""
         done = {"retr_count": 2, "retr_octets": 30, "top_count": 1, "top_octets": 4, "dele_count": 1, "reason": "quit"}
+        done["update_seconds"] = 0.02
         found = self.figures(
             Event("login", MOMENT, session(user="joe", mechanism="APOP", login_seconds=0.003)),
             Event("disconnect", MOMENT + 2, session(user="joe", tls="TLSv1.3 X", ended_at=MOMENT + 2, **done)),
@@ -67,6 +68,7 @@ class CountersTests(SynchronousTestCase):
         self.assertEqual(found["ends"], {"quit": 1, "client closed": 1})
         self.assertEqual(found["login_seconds"]["buckets"][:4], [0, 0, 1, 0])
         self.assertEqual(found["session_seconds"]["total"], 2.0)
+        self.assertEqual((sum(found["update_seconds"]["buckets"]), found["update_seconds"]["total"]), (1, 0.02))
 
 
 class PartsTests(SynchronousTestCase):

@@ -220,8 +220,8 @@ class RunningServer:
         """How many sockets there are for other programs than POP3 clients."""
         asked = self.configuration.get("pop_before_smtp", {})
         lmtp: int = len(self.configuration.get("lmtp", {}).get("listen", ()))
-        metrics = bool(self.configuration.get("metrics", {}).get("listen"))
-        return lmtp + metrics + sum(len(asked.get(one, ())) for one in ("policy", "socketmap", "tcp_table"))
+        pages = sum(bool(self.configuration.get(one, {}).get("listen")) for one in ("metrics", "status"))
+        return lmtp + pages + sum(len(asked.get(one, ())) for one in ("policy", "socketmap", "tcp_table"))
 
     def ready(self) -> list[str]:
         """The addresses that the server says it listens on."""

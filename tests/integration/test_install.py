@@ -113,6 +113,8 @@ class InstallTests(SynchronousTestCase):
         self.run_program(command, "init", "--help")
         for schema in ("accounts-1.sql", "pbs-1.sql", "mysql-v2-pbs.sql"):
             self.assertTrue((self.packages / "tpops" / "db" / "schema" / schema).exists())
+        for page in ("page.html", "login.html", "status.css", "status.js", "icon.svg"):
+            self.assertTrue((self.packages / "tpops" / "sight" / "page" / page).exists(), page)
         self.assertFalse((self.packages / "tests").exists())
 
     def check_absent(self) -> None:

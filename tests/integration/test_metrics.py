@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -25,9 +27,9 @@ class MetricsTests(SynchronousTestCase):
 
     timeout = 240
 
-    def server(self, workers: int) -> RunningServer:
+    def server(self, workers: int, **tables: Any) -> RunningServer:
         """One that runs, with a message."""
-        tables: dict[str, Any] = {"metrics": {"listen": "127.0.0.1:0"}, "protocol": {"auth_delay_seconds": 0.05}}
+        tables |= {"metrics": {"listen": "127.0.0.1:0"}, "protocol": {"auth_delay_seconds": 0.05}}
         users = {USER: PASSWORD, "ann": PASSWORD}
         server = RunningServer(self, users=users, server={"workers": workers}, **tables)
         server.deliver("1.host", corpus.ALL["lf"])
@@ -79,6 +81,8 @@ class MetricsTests(SynchronousTestCase):
             ("tpops_login_seconds_count", ""): 2,
             ("tpops_login_seconds_bucket", "+Inf"): 2,
             ("tpops_session_seconds_count", ""): 2,
+            ("tpops_update_seconds_count", ""): 1,
+            ("tpops_update_seconds_bucket", "+Inf"): 1,
             ("tpops_workers", ""): workers,
             ("tpops_workers_silent", ""): 0,
             ("tpops_worker_restarts_total", ""): 0,
@@ -103,6 +107,60 @@ class MetricsTests(SynchronousTestCase):
         """Promise: one endpoint gives the sum of all workers."""
         self.check(self.server(2), 2)
 
+    def notices(self, server: RunningServer) -> dict[str, float]:
+        """What became of notices, by sink and outcome."""
+        families = text_string_to_metric_families(self.get(server)[1])
+        return {
+            f"{sample.labels['sink']} {sample.labels['outcome']}": sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == "tpops_sink_notices_total" and sample.value
+        }
+
+    def test_sinks(self) -> None:
+        """Promise: how often each receiver was told, and how many wait, by its name, also over a reload."""
+        server = self.server(1, sink=self.sinks())
+        server.session().command(b"QUIT")
+        wait_until(lambda: self.notices(server) == {"good sent": 1, "bad failed": 1})
+        found = self.samples(server)
+        self.assertEqual((found["tpops_sink_waiting", "good"], found["tpops_lost_total", "bad"]), (0, 1))
+        assert server.process is not None
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "reloaded" in server.output())
+        server.session().command(b"QUIT")
+        wait_until(lambda: self.notices(server) == {"good sent": 2, "bad failed": 2})
+
+    def test_sinks_of_workers(self) -> None:
+        """Promise: the sum of all workers."""
+        server = self.server(2, sink=self.sinks())
+        for _ in range(5):
+            server.session().command(b"QUIT")
+        wait_until(lambda: self.notices(server) == {"good sent": 5, "bad failed": 5})
+
+    def sinks(self) -> list[dict[str, Any]]:
+        """A receiver that takes everything, and one that is not there."""
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(receiver.close)
+        receiver.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{receiver.getsockname()[1]}"
+        return [
+            {"driver": "udp", "name": "good", "destination": place},
+            {"driver": "program", "name": "bad", "command": ["/bin/false"]},
+        ]
+
+    def test_bounds(self) -> None:
+        """Promise: so many connections, and a request a connection; who asks for too much is refused."""
+        server = self.server(1)
+        host, _, port = server.ready()[-1].rpartition(":")
+        for head, said in (
+            (b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 9000 + b"\r\n\r\n", b" 400 "),
+            (b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b" 200 "),
+        ):
+            with socket.create_connection((host, int(port)), PATIENCE_SECONDS) as connected:
+                connected.sendall(head)
+                octets = connected.makefile("rb").read()
+                self.assertIn(said, octets.partition(b"\r\n")[0])
+
 
 class ContribTests(SynchronousTestCase):
     """The example dashboard and alert rules."""
@@ -120,6 +178,7 @@ class ContribTests(SynchronousTestCase):
             "queues": {"threads": 0},
             "dropped": {"x": 0},
             "listings": {"scan": 0},
+            "sinks": {"x": {"sent": 0, "failed": 0, "dropped": 0, "waiting": 0}},
             "processes": 1,
             "worker_restarts": 0,
         }

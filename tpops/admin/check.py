@@ -25,6 +25,7 @@ from tpops.admin import (
     pbs_check,
     sink_check,
     sources,
+    status_check,
     tls_files,
 )
 from tpops.admin.context import configuration
@@ -100,6 +101,7 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
     yield from app_password_check.problems(config, verifies.may)
     yield from sink_check.problems(config, who)
     warnings.extend(sink_check.warnings(config, who))
+    yield from status_check.problems(config, who, warnings)
     yield from log_check.problems(config.log, who)
     warnings.extend(log_check.warnings(config.log))
 

@@ -138,11 +138,16 @@ def figures_table(totals: dict[str, Any]) -> Table:
                     table.add_row(f"  {part or '-'}", octets(count) if name == "octets" else str(count), "")
         else:
             table.add_row(title, str(value), str(lately.get(name, "")))
-    for name, title in (("login_seconds", "Mean login"), ("session_seconds", "Mean session")):
+    for sink, told in totals["sinks"].items():
+        for outcome, count in told.items():
+            table.add_row(f"Sink {sink}: {outcome}", str(count), "")
+    for name, title in _MEANS:
         count = sum(totals[name]["buckets"])
         table.add_row(title, f"{totals[name]['total'] / count:.3f}s" if count else "-", "")
     return table
 
+
+_MEANS = (("login_seconds", "Mean login"), ("update_seconds", "Mean QUIT"), ("session_seconds", "Mean session"))
 
 _TITLES = (
     ("sessions", "Sessions now"),

@@ -236,6 +236,7 @@ def _warnings(config: Config, uid: int) -> Iterator[str]:
     for sink in config.sink:
         yield from sink.warnings()
     yield from config.proxy.warnings()
+    yield from config.status.warnings()
     if config.protocol.plaintext in ("tls", "networks"):
         for one in config.listen:
             if config.tls_mode(one) == "off" and not checks.is_local(one.address):

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import model_validator
 
-from tpops.config.lmtp import place
-from tpops.config.section import Section, key
-
-
-def _listen(value: str, info: ValidationInfo) -> str:
-    return place(value, info) if value else ""
+from tpops.config.section import key
+from tpops.config.web import WebPlace, WebSection
 
 
-class Metrics(Section):
+class Metrics(WebSection):
     """Figures for Prometheus, at `/metrics` by HTTP, for all workers together; needs the extra `metrics`."""
 
     listen: Annotated[
-        str,
-        AfterValidator(_listen),
+        WebPlace,
         key(
             'Where: an IP address and a port, or "unix:" and a path; "" is nowhere. Whoever can connect can read the '
             "figures, which have no names of users and no addresses.",
             example='"127.0.0.1:9110"',
         ),
     ] = ""
+    public: Annotated[
+        bool,
+        key("Other machines may read the figures; without it `listen` must be a loopback address or a UNIX socket."),
+    ] = False
 
-    def place(self) -> tuple[str, int]:
-        """Address and port; "unix:..." has port 0."""
-        if self.listen.startswith("unix:"):
-            return self.listen, 0
-        address, _, port = self.listen.rpartition(":")
-        return address.strip("[]"), int(port)
+    @model_validator(mode="after")
+    def _others_may(self) -> Metrics:
+        self.refuse_others("whoever can connect can read the figures")
+        return self

@@ -37,6 +37,7 @@ from tpops.config.section import Network, PathText, Section, key
 from tpops.config.server import STATE_DIRECTORY, Server
 from tpops.config.sessions import Sessions
 from tpops.config.sinks.union import AnySink
+from tpops.config.status import Status
 from tpops.config.stores import StoreSection
 
 
@@ -262,6 +263,7 @@ class Config(Section):
     log: Log = Log()
     admin: Admin = Admin()
     metrics: Metrics = Metrics()
+    status: Status = Status()
     sessions: Sessions = Sessions()
 
     @field_validator("listen")

@@ -20,6 +20,7 @@ from tpops.model import Event, Session
 
 #: Upper ends of the buckets of histograms, in seconds; the last bucket has no end.
 LOGIN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+UPDATE_SECONDS = LOGIN_SECONDS
 SESSION_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0)
 
 _MINUTE = 60
@@ -57,6 +58,10 @@ class Histogram:
         """Count one."""
         self.buckets[bisect_left(self._ends, seconds)] += 1
         self.total += seconds
+
+    def figures(self) -> Figures:
+        """Both."""
+        return {"buckets": list(self.buckets), "total": self.total}
 
 
 class Recent:
@@ -104,6 +109,7 @@ class Counters:
         self.messages = [0, 0, 0]
         self.octets = [0, 0]
         self.login_seconds = Histogram(LOGIN_SECONDS)
+        self.update_seconds = Histogram(UPDATE_SECONDS)
         self.session_seconds = Histogram(SESSION_SECONDS)
         self.recent_logins, self.recent_failures, self.recent_ends = Recent(), Recent(), Recent()
 
@@ -132,6 +138,8 @@ class Counters:
         self.ends[session.reason] += 1
         self.session_seconds.add(max(0.0, at - session.connected_at))
         self.recent_ends.add(at)
+        if session.update_seconds is not None:
+            self.update_seconds.add(session.update_seconds)
         if session.tls:
             self.encrypted += 1
         if session.user is not None:
@@ -154,8 +162,9 @@ class Counters:
             "ends": dict(self.ends),
             "messages": dict(zip(("retr", "top", "dele"), self.messages, strict=True)),
             "octets": dict(zip(("retr", "top"), self.octets, strict=True)),
-            "login_seconds": {"buckets": list(self.login_seconds.buckets), "total": self.login_seconds.total},
-            "session_seconds": {"buckets": list(self.session_seconds.buckets), "total": self.session_seconds.total},
+            "login_seconds": self.login_seconds.figures(),
+            "update_seconds": self.update_seconds.figures(),
+            "session_seconds": self.session_seconds.figures(),
             "recent": {
                 "logins": self.recent_logins.count(at),
                 "failures": self.recent_failures.count(at),

@@ -99,6 +99,11 @@ class Deliveries:
             jobs.append(job)
         return job.done
 
+    @property
+    def waiting(self) -> int:
+        """How many wait, or are under way."""
+        return self._waiting + len(self._running)
+
     async def stop(self, patience_seconds: float) -> None:
         """Send what waits, for so long; then drop the rest."""
         if self._lines:

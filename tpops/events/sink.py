@@ -68,6 +68,11 @@ class Sink:
         """How often the receiver was told."""
         return self._deliveries.figures
 
+    @property
+    def waiting(self) -> int:
+        """How many notices wait, or are under way."""
+        return self._deliveries.waiting
+
     def start(self) -> None:
         """See L{IReceiver.start}."""
         self._receiver.start()

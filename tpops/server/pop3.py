@@ -240,6 +240,7 @@ class POP3Server(Connection):
         """UPDATE (RFC 1939 section 6).  Goes on to its end even when the client has gone."""
         assert self.mailbox is not None
         marked = self.mailbox.marked()
+        started = self.shared.clock.seconds()
         reply = b""
         try:
             await self.mailbox.commit()
@@ -256,6 +257,7 @@ class POP3Server(Connection):
         if marked:
             self.shared.events.emit("remove", self.session, str(marked))
         await self._log_out()
+        self.session.update_seconds = self.shared.clock.seconds() - started
         self.send(reply or replies.bye(left))
         self.close("quit")
 

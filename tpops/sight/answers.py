@@ -4,6 +4,7 @@ What one process that serves clients says of itself and its sessions.
     {"do": "who"}                             its sessions
     {"do": "kick", "session": ID}             end them; or "user", or "address"; nothing of theirs is deleted
     {"do": "stats"}                           figures
+    {"do": "status", "most": N}               figures, and the N sessions and penalties that matter most
     {"do": "penalties"}, {"do": "forgive", "who": NAME or ADDRESS}
 
 Limits: who is in UPDATE is not ended: it would be left unclear what was removed.
@@ -14,11 +15,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from heapq import nsmallest
 from typing import Any, Protocol
 
 from twisted.logger import Logger
 
-from tpops.events.counters import Counters
+from tpops.events.counters import Counters, Figures, add
 from tpops.mailbox.tally import TALLY
 from tpops.policy.memory import AnyMemory
 from tpops.server import glance
@@ -30,6 +32,9 @@ from tpops.sight.logs import Logs
 _log = Logger()
 
 KICKED = "ended by administrator"
+
+#: Sessions, and penalties, that a status has at most.
+MOST_SHOWN = 1000
 
 
 class Serving(Protocol):
@@ -46,6 +51,9 @@ class Serving(Protocol):
 
     def sink_failures(self) -> dict[str, int]:
         """How often each sink has failed."""
+
+    def told(self) -> dict[str, dict[str, int]]:
+        """How often each receiver outside was told."""
 
 
 class Answers:
@@ -64,6 +72,7 @@ class Answers:
         self._memory = memory
         self._generations = generations
         self._started = time.time()
+        self._told: Figures = {}
 
     def answer(self, request: Request, who: str) -> Answer:
         """
@@ -75,6 +84,7 @@ class Answers:
             "who": self._who,
             "kick": self._kick,
             "stats": self._stats,
+            "status": self._status,
             "penalties": self._penalties,
             "forgive": self._forgive,
         }.get(request["do"])
@@ -84,14 +94,21 @@ class Answers:
             _log.info("admin: {request} by {who}", event="admin", request=dict(request), who=who)
         return asked(request)
 
+    def past(self, generation: Serving) -> None:
+        """It serves no more; its figures still count."""
+        ended = {name: {**figures, "waiting": 0} for name, figures in generation.told().items()}
+        self._told = _sum((self._told, ended))
+
     def sessions(self) -> list[POP3Server]:
         """The open connections."""
         return [one for generation in self._generations() for one in generation.shared.connections]
 
     def _who(self, request: Request) -> Answer:
         now, clock = time.time(), self._reactor.seconds()
-        found = [_facts(one, now, clock) for one in self.sessions() if _meant(one, request)]
-        return {"sessions": [{**one, "process": os.getpid()} for one in found]}
+        return {"sessions": [self._facts(one, now, clock) for one in self.sessions() if _meant(one, request)]}
+
+    def _facts(self, one: POP3Server, now: float, clock: float) -> Answer:
+        return {**_facts(one, now, clock), "process": os.getpid(), "worker": self.number}
 
     def _kick(self, request: Request) -> Answer:
         if not any(request.get(key) for key in ("session", "user", "address")):
@@ -118,14 +135,19 @@ class Answers:
     def _stats(self, request: Request) -> Answer:
         now = time.time()
         states = {"login": 0, "transaction": 0, "update": 0}
+        unfinished = {"messages": 0, "octets": 0}
         for one in self.sessions():
             states[glance.state(one)] += 1
+            unfinished["messages"] += one.session.retr_count + one.session.top_count
+            unfinished["octets"] += one.session.retr_octets + one.session.top_octets
         totals: dict[str, Any] = {
             "sessions": states,
             **self.counters.figures(now),
             "listings": {"memory": TALLY.memory, "index": TALLY.index, "scan": TALLY.scan},
             "queues": self._queues(),
             "dropped": self._dropped(),
+            "sinks": _sum((self._told, *(one.told() for one in self._generations()))),
+            "unfinished": unfinished,
             "processes": 1,
         }
         process = {
@@ -136,6 +158,22 @@ class Answers:
             "cpu_seconds": sum(os.times()[:2]),
         }
         return {"totals": totals, "processes": [process]}
+
+    def _status(self, request: Request) -> Answer:
+        most = request.get("most")
+        if not isinstance(most, int) or not 1 <= most <= MOST_SHOWN:
+            raise Refused(f"say how many at most: from 1 to {MOST_SHOWN}")
+        now, clock = time.time(), self._reactor.seconds()
+        busiest = nsmallest(
+            most, self.sessions(), key=lambda one: (not glance.doing(one), clock - one.timer.last_input)
+        )
+        worst = nsmallest(most, self._memory.penalties(clock), key=lambda one: (-one.failures, one.seconds))
+        return {
+            **self._stats(request),
+            "started": self._started,
+            "sessions": [self._facts(one, now, clock) for one in busiest],
+            "penalties": [one._asdict() for one in worst],
+        }
 
     def _queues(self) -> dict[str, int]:
         pool = self._reactor.getThreadPool()
@@ -164,6 +202,15 @@ class Answers:
         for key in {who, *(key for one in self._generations() for key in one.known_as(who))}:
             forgiven = self._memory.forgive(key) or forgiven
         return {"forgiven": forgiven}
+
+
+def _sum(figures: Iterable[Figures | dict[str, dict[str, int]]]) -> Figures:
+    whole: Figures = {}
+    for one in figures:
+        added = add(whole, one)
+        assert isinstance(added, dict)
+        whole = added
+    return whole
 
 
 def _meant(one: POP3Server, request: Request) -> bool:

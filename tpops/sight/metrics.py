@@ -9,24 +9,19 @@ C{tpops_workers_silent}.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.web import http
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
+from twisted.web.server import Request
 
-from tpops.events.counters import LOGIN_SECONDS, SESSION_SECONDS
+from tpops.events.counters import LOGIN_SECONDS, SESSION_SECONDS, UPDATE_SECONDS
 from tpops.sight.control import Answer
-
-_log = Logger()
+from tpops.sight.site import BoundedSite, Whole, answer_later
 
 #: Counters with a label: where the figures are, the metric, the label, the description.
 _BY_LABEL = (
@@ -40,8 +35,6 @@ _BY_LABEL = (
     ("listings", "tpops_listings", "source", "Listings of maildrops, by where they came from"),
     ("dropped", "tpops_lost", "what", "Log lines lost, and failures of receivers of events"),
 )
-
-Whole = Callable[[dict[str, str]], Awaitable[Answer]]
 
 
 class Figures(Collector):
@@ -60,8 +53,10 @@ class Figures(Collector):
         yield _labelled(GaugeMetricFamily("tpops_sessions", "Open sessions", labels=["state"]), totals["sessions"])
         waiting = GaugeMetricFamily("tpops_queue_length", "What waits", labels=["queue"])
         yield _labelled(waiting, totals["queues"])
+        yield from _sinks(totals["sinks"])
         yield CounterMetricFamily("tpops_sessions_tls", "Sessions with TLS that have ended", totals["encrypted"])
         yield _histogram("tpops_login_seconds", "Successful logins", LOGIN_SECONDS, totals["login_seconds"])
+        yield _histogram("tpops_update_seconds", "QUITs in UPDATE", UPDATE_SECONDS, totals["update_seconds"])
         yield _histogram("tpops_session_seconds", "Sessions", SESSION_SECONDS, totals["session_seconds"])
         yield GaugeMetricFamily("tpops_workers", "Processes that serve", totals["processes"])
         yield GaugeMetricFamily("tpops_workers_silent", "Workers that do not answer", self._silent)
@@ -75,6 +70,18 @@ def _labelled(metric: CounterMetricFamily | GaugeMetricFamily, values: dict[str,
     for label, value in values.items():
         metric.add_metric([label or "none"], value)
     return metric
+
+
+def _sinks(figures: dict[str, dict[str, int]]) -> Iterator[Metric]:
+    """Of the receivers of events."""
+    notices = CounterMetricFamily("tpops_sink_notices", "Notices to sinks", labels=["sink", "outcome"])
+    waiting = GaugeMetricFamily("tpops_sink_waiting", "Notices that wait, or are under way", labels=["sink"])
+    for name, one in figures.items():
+        for outcome in ("sent", "failed", "dropped"):
+            notices.add_metric([name, outcome], one[outcome])
+        waiting.add_metric([name], one["waiting"])
+    yield notices
+    yield waiting
 
 
 def _histogram(name: str, what: str, ends: Sequence[float], figures: dict[str, Any]) -> HistogramMetricFamily:
@@ -103,39 +110,16 @@ class Page(Resource):
 
     def render_GET(self, request: Request) -> int:
         """Ask for the figures, and answer."""
-        asked = Deferred.fromCoroutine(self._answer(request))
-        asked.addErrback(self._failed, request)
-        request.notifyFinish().addErrback(lambda _: asked.cancel())
-        return NOT_DONE_YET
-
-    async def _answer(self, request: Request) -> None:
-        octets = exposition(await self._whole({"do": "stats"}))
         request.setHeader(b"Content-Type", CONTENT_TYPE_LATEST.encode())
         request.setHeader(b"Cache-Control", b"no-store")
-        request.write(octets)
-        request.finish()
+        return answer_later(request, self._answer(), "metrics")
 
-    def _failed(self, failure: Failure, request: Request) -> None:
-        if request.finished or request._disconnected:
-            return
-        _log.failure("metrics cannot be had", failure, event="metrics-failed")
-        request.setResponseCode(503)
-        request.write(b"the server does not answer itself; its log has more\n")
-        request.finish()
+    async def _answer(self) -> bytes:
+        return exposition(await self._whole({"do": "stats"}))
 
 
-class _Site(Site):
-    """Without a log of its own."""
-
-    noisy = False
-    displayTracebacks = False
-
-    def log(self, request: http.Request) -> None:
-        """Nothing: who scrapes comes every few seconds."""
-
-
-def site(whole: Whole, reactor: Any) -> Site:
+def site(whole: Whole, reactor: Any) -> BoundedSite:
     """What serves on the listener."""
     root = Resource()
     root.putChild(b"metrics", Page(whole))
-    return _Site(root, timeout=30, reactor=reactor)
+    return BoundedSite(root, reactor)

@@ -9,6 +9,7 @@ Limits: a worker that does not answer is named under C{"silent"}; what the other
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from tpops.sight.together import together
 _log = Logger()
 
 #: What a worker may ask.
-_LOOKS = frozenset(("who", "stats"))
+_LOOKS = frozenset(("who", "stats", "status"))
 
 
 class Overseer:
@@ -47,6 +48,7 @@ class Overseer:
     ) -> None:
         self.socket = Socket(reactor, self.answer)
         self.restarts = 0
+        self._started = time.time()
         self._reactor = reactor
         self._children = children
         self._reload = reload
@@ -86,8 +88,10 @@ class Overseer:
             stop_soon(self._reactor)
             return {"draining": sum(whole.get("totals", {}).get("sessions", {}).values())}
         whole = await self._ask_all(request)
-        if do == "stats" and "totals" in whole:
+        if "totals" in whole:
             whole["totals"]["worker_restarts"] = self.restarts
+        if "started" in whole:
+            whole["started"] = self._started
         return whole
 
     async def _look(self, request: Request, who: str) -> Answer:

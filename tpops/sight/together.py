@@ -17,7 +17,9 @@ def together(answers: Iterable[Answer]) -> Answer:
     whole: Answer = {}
     for answer in answers:
         for key, value in answer.items():
-            if key not in whole:
+            if key == "started":
+                whole[key] = min(value, whole.get(key, value))
+            elif key not in whole:
                 whole[key] = value
             elif isinstance(value, bool):
                 whole[key] = whole[key] or value
