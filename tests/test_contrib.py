@@ -162,7 +162,17 @@ class OtherFilesTests(ContribCase):
         self.assertLess(text.index("\nUSER "), text.index("\nENTRYPOINT "))
 
     def test_health_check(self) -> None:
-        """Promise: the container's probe fails where no server is."""
+        """Promise: the container's probe fails where no server is, and says so when it does not know where to look."""
         probe = str(CONTRIB / "docker" / "healthcheck.py")
-        done = subprocess.run([sys.executable, probe, "1"], capture_output=True, text=True, timeout=60)
-        self.assertEqual((done.returncode, done.stderr[:15]), (1, "no POP3 server:"))
+        for where, said in (
+            ("pop3://127.0.0.1:1", "no POP3 server at pop3://127.0.0.1:1: "),
+            ("pop3s://127.0.0.1:1", "no POP3 server at pop3s://127.0.0.1:1: "),
+            ("", "TPOPS_HEALTH is ''; it should be like pop3://127.0.0.1:1110"),
+            ("http://127.0.0.1:1", "TPOPS_HEALTH is 'http://127.0.0.1:1'; it should be like"),
+            ("pop3://127.0.0.1:many", "TPOPS_HEALTH: "),
+        ):
+            done = subprocess.run(
+                [sys.executable, probe], capture_output=True, text=True, timeout=60, env={"TPOPS_HEALTH": where}
+            )
+            self.assertEqual(done.returncode, 1)
+            self.assertTrue(done.stderr.startswith(said), done.stderr)

@@ -27,13 +27,20 @@ class InitTests(CommandCase):
         self.assertIn("is right", self.tpops("check"))
 
     def test_takes_a_port_and_the_present_directory(self) -> None:
-        """tpops init --port 2110, without DIR."""
+        """tpops init --port 2110 --address 0.0.0.0, without DIR."""
         os.mkdir(self.directory)
         here = os.getcwd()
         self.addCleanup(os.chdir, here)
         os.chdir(self.directory)
-        self.assertEqual(self.run_command("init", "--port", "2110").exit_code, 0)
-        self.assertEqual(load(self.config).config.listen[0].port, 2110)
+        self.assertEqual(self.run_command("init", "--port", "2110", "--address", "0.0.0.0").exit_code, 0)
+        self.assertEqual([one.where for one in load(self.config).config.listen], ["0.0.0.0:2110"])
+
+    def test_an_address_is_an_address(self) -> None:
+        """Names are refused, and nothing is made."""
+        result = self.run_command("init", self.directory, "--address", "localhost")
+        self.assertEqual(result.exit_code, 2)
+        self.assertIn("'localhost' does not appear to be an IPv4 or IPv6 address", result.stderr)
+        self.assertFalse(os.path.exists(self.directory))
 
     def test_tells_root_what_is_left_to_do(self) -> None:
         """Started as root, somebody else should serve."""

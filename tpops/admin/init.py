@@ -8,6 +8,7 @@ for the user that the server will be; directories that were there keep their own
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shlex
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from tpops.process.privileges import Identity, identity
 CONFIG_NAME, DATABASE_NAME = "tpops.toml", "accounts.sqlite"
 
 
-def sample(port: int, user: str = "", state_dir: str = "") -> str:
+def sample(address: str, port: int, user: str = "", state_dir: str = "") -> str:
     """
     The configuration file; its paths are relative to the directory it lies in.
 
@@ -33,7 +34,7 @@ def sample(port: int, user: str = "", state_dir: str = "") -> str:
     return render_sample(
         {
             "server": {**({"user": toml(user)} if user else {}), "state_dir": toml(state_dir or ".")},
-            "listen": {"address": toml("127.0.0.1"), "port": toml(port)},
+            "listen": {"address": toml(address), "port": toml(port)},
             "accounts": {"driver": toml("sqlite"), "path": toml(os.path.join(state_dir, DATABASE_NAME))},
             "mail": {"location": toml(f"maildir:{mail}")},
             "maildir": {"create": toml(True)},
@@ -42,9 +43,25 @@ def sample(port: int, user: str = "", state_dir: str = "") -> str:
     )
 
 
+def _ip(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """An IP address."""
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError as problem:
+        raise click.BadParameter(str(problem)) from problem
+
+
 @click.command("init")
 @click.argument("directory", metavar="[DIR]", default=".", type=click.Path(file_okay=False))
 @click.option("--port", default=1110, show_default=True, type=click.IntRange(1, 65535), help="TCP port to listen on.")
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="IP",
+    help="Address to listen on; 0.0.0.0 is all of the machine.",
+    callback=_ip,
+)
 @click.option(
     "--state-dir",
     metavar="DIR",
@@ -57,7 +74,7 @@ def sample(port: int, user: str = "", state_dir: str = "") -> str:
     default="",
     help="Whom the server runs as: what it writes is his, and the configuration is for root and his group (as root).",
 )
-def init(directory: str, port: int, state_dir: str | None, user: str) -> None:
+def init(directory: str, port: int, address: str, state_dir: str | None, user: str) -> None:
     """Make a configuration and an accounts database in DIR (default: here)."""
     who = _owner(user)
     state = os.path.abspath(state_dir) if state_dir else ""
@@ -69,7 +86,7 @@ def init(directory: str, port: int, state_dir: str | None, user: str) -> None:
     for path in made:
         os.makedirs(path, mode=0o750)
     with open(config, "x", encoding="utf-8") as file:
-        file.write(sample(port, user, state))
+        file.write(sample(address, port, user, state))
     sqlite.create(database)
     mail = os.path.join(state or directory, "mail")
     os.makedirs(mail, mode=0o700, exist_ok=True)
@@ -80,7 +97,7 @@ def init(directory: str, port: int, state_dir: str | None, user: str) -> None:
     click.echo("Next steps:")
     click.echo(f"  tpops -c {shown} user add NAME        add an account")
     click.echo(f"  tpops -c {shown} check                look whether all is right")
-    click.echo(f"  twistd -n tpops --config {shown}      serve on 127.0.0.1, port {port}")
+    click.echo(f"  twistd -n tpops --config {shown}      serve on {address}, port {port}")
     if os.geteuid() == 0 and who is None:
         click.echo("You are root: serve as somebody else (--user NAME makes it so from the beginning), or set user")
         click.echo(f'in [server], and give that user the directory {directory} ("chown -R").')
