@@ -10,7 +10,7 @@ constant name.
                                                                  protocol is pure
     parts   mailbox, cred, policy, events, config, db, upstream      import core, themselves, db and upstream
     server                                                       imports core and itself
-    roots   service, generation, assembly, sinks, backend, tap, process, delivery, admin, postfix,
+    roots   service, generation, assembly, file_assembly, sinks, backend, tap, process, delivery, admin, postfix,
             sight                                                import anything, reactor
 
 Documented exception: C{tpops.errors} imports C{twisted.cred.error}, the base of our login errors.
@@ -47,6 +47,7 @@ ROOTS = frozenset(
         "service",
         "generation",
         "assembly",
+        "file_assembly",
         "mail_database",
         "sinks",
         "backend",

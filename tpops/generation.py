@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
-from tpops import assembly, sinks
+from tpops import assembly, file_assembly, sinks
 from tpops.backend import Backend
 from tpops.config.app_passwords import AppPasswords
 from tpops.config.schema import Config
@@ -255,9 +255,11 @@ class Generation:
             epoch=time.time,
             offers=self._offers(),
             tls_context=self._certificates,
-            options=assembly.server_options(config),
-            bandwidth=assembly.bandwidth(config, self._reactor.seconds),
-            strangers=Strangers(assembly.share(config.limits.unauthenticated_connections, config.server.processes)),
+            options=file_assembly.server_options(config),
+            bandwidth=file_assembly.bandwidth(config, self._reactor.seconds),
+            strangers=Strangers(
+                file_assembly.share(config.limits.unauthenticated_connections, config.server.processes)
+            ),
             hostname=config.server.hostname,
             consult=self._consult,
             whose=self._backend.names.guessed,
@@ -299,7 +301,7 @@ class Generation:
             mechanisms=mechanisms,
             last=protocol.last,
             login_delay=round(self.config.limits.login_delay_seconds),
-            implementation=assembly.implementation(),
+            implementation=file_assembly.implementation(),
         )
         over_tls = channel.OverTLS(proven, self._clients, self._backend.names.same)
         return Offers(base, protocol.plaintext, protocol.plaintext_networks, over_tls, apop_only=protocol.apop_only)

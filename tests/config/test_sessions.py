@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tpops.config.load import load
 from tpops.config.schema import Config
 from tpops.errors import ConfigError
-from tpops.process.broker_link import _TABLES
+from tpops.process.broker_link import SESSION_TABLES
 
 OWNER = '[server]\nuser = "nobody"\n[sessions]\nrun_as = "owner"\n'
 
@@ -72,8 +72,8 @@ class SessionsTests(SynchronousTestCase):
     def test_sessions_get_no_secrets(self) -> None:
         """Promise: the tables that the broker gets are complete, and none of them has a secret."""
         config = Config.model_validate({"server": {"user": "nobody"}, "sessions": {"run_as": "owner"}})
-        self.assertEqual(Config.model_validate_json(config.model_dump_json(include=_TABLES)).mail, config.mail)
-        for name in _TABLES:
+        self.assertEqual(Config.model_validate_json(config.model_dump_json(include=SESSION_TABLES)).mail, config.mail)
+        for name in SESSION_TABLES:
             for key, field in type(getattr(config, name)).model_fields.items():
                 extra = field.json_schema_extra
                 self.assertFalse(isinstance(extra, dict) and extra.get("secret"), f"{name}.{key}")

@@ -54,7 +54,7 @@ class UpgradeTests(WorkerCase):
         server.wait_ready()
         former = set(server.workers())
         wire = server.session()
-        self.change(installed, "assembly.py", "return f\"tpops-{version('tpops')}\"", 'return f"tpops-next"')
+        self.change(installed, "file_assembly.py", "return f\"tpops-{version('tpops')}\"", 'return f"tpops-next"')
         self.change(installed, "process/supervisor.py", '"reloaded {path}"', '"reloaded by the next {path}"')
         with Load(server.port, [f"user{number}" for number in range(3)]) as load:
             for _ in range(2):

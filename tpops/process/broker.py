@@ -27,10 +27,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn, cast
 
-from tpops.config.schema import Config
 from tpops.errors import BadCredentials, ConfigError, LookupUnavailable, TpopsError
-from tpops.process import handoff
+from tpops.process import early_reactor, handoff
 from tpops.process.records import (
     MOST_OCTETS,
     NUMBER,
@@ -41,7 +42,7 @@ from tpops.process.records import (
     parse,
     refusal,
 )
-from tpops.process.session import Plan, Start, serve_session
+from tpops.process.session_start import Start, settings
 
 #: Logins that may wait for the judge, and how long.
 MOST_WAITING = 512
@@ -273,13 +274,13 @@ def _drain(descriptor: int) -> None:
             pass
 
 
-def _forker(plan: Plan) -> Callable[[Start], int]:
+def _forker(serve: Callable[[Start], NoReturn]) -> Callable[[Start], int]:
     """What forks sessions."""
 
     def fork(start: Start) -> int:
         pid = os.fork()
         if pid == 0:
-            serve_session(plan, start)
+            serve(start)
         return pid
 
     return fork
@@ -320,8 +321,14 @@ def main(arguments: list[str]) -> int:
     front.set_inheritable(False)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # The front ends TLS.  Twisted does without OpenSSL where there is none, and there is much less to fork.
+    sys.modules["OpenSSL"] = cast(Any, None)
+    # Before all else of Twisted: some of it looks for a reactor when it is loaded.
+    reactor = early_reactor.install()
+    from tpops.process.session import Plan, serve_session
+
     try:
-        plan = Plan(Config.model_validate_json(handoff.take(orders)["config"]))
+        plan = Plan(settings(handoff.take(orders)["config"]), reactor)
         judge, proofs = start_judge(judge_orders)
     except ConfigError as problem:
         front.send(pack({"failed": list(problem.problems)}))
@@ -332,7 +339,7 @@ def main(arguments: list[str]) -> int:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     front.send(pack({"ready": proofs}))
     most = plan.config.limits.connections or _MOST_SESSIONS
-    Broker(front, judge, _forker(plan), most).serve(reader)
+    Broker(front, judge, _forker(partial(serve_session, plan)), most).serve(reader)
     return 0
 
 

@@ -23,6 +23,7 @@ from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from tpops.config.load import Loaded
+from tpops.config.schema import Config
 from tpops.errors import ConfigError, LookupUnavailable, TpopsError
 from tpops.events.text import one_line
 from tpops.mailbox.tally import TALLY
@@ -56,13 +57,24 @@ _START_SECONDS = 90.0
 _ANSWER_SECONDS = 700.0
 
 #: Tables of the configuration that sessions need; there are no secrets in them.
-_TABLES = {"server", "protocol", "limits", "names", "folders", "mail", "maildir", "mbox", "sessions", "log"}
+SESSION_TABLES: dict[str, Any] = {
+    **dict.fromkeys(("server", "protocol", "limits", "names", "folders", "mail", "maildir", "mbox"), True),
+    **dict.fromkeys(("sessions", "log"), True),
+    "masters": {"separator"},
+}
 
 #: Folders that one session may have listed.
 _MOST_LISTINGS = 100_000
 
 #: Log entries of one session that are passed on.
 _MOST_ENTRIES = 100
+
+
+def session_settings(config: Config) -> dict[str, Any]:
+    """What L{tpops.process.session_start.settings} makes objects of."""
+    tables = config.model_dump(mode="json", include=SESSION_TABLES)
+    tables["server"]["processes"] = config.server.processes
+    return tables
 
 
 def start_broker(loaded: Loaded) -> tuple[subprocess.Popen[bytes], socket.socket, frozenset[str]]:
@@ -74,7 +86,7 @@ def start_broker(loaded: Loaded) -> tuple[subprocess.Popen[bytes], socket.socket
     if os.geteuid() != 0:
         raise ConfigError(['sessions.run_as = "owner" needs a start as root: only root can become the owner of mail'])
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    plan = handoff.put({"config": loaded.config.model_dump_json(include=_TABLES)})
+    plan = handoff.put({"config": session_settings(loaded.config)})
     judge = handoff.put({"path": loaded.path, "text": loaded.text})
     given = (its.fileno(), plan, judge)
     try:

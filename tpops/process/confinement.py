@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from tpops.config.schema import Config
 from tpops.errors import ConfigError, MaildropBroken
 from tpops.mailbox import folder_names, maildir, spool_locks
 from tpops.mailbox.locations import Maildrops
@@ -26,6 +26,9 @@ from tpops.model import Account
 from tpops.process import landlock
 from tpops.process.dotlocks import DotlocksBeside
 from tpops.process.landlock import KEEP_FILES, MAKE_DIR, REFER, WRITE, Rule
+
+if TYPE_CHECKING:
+    from tpops.config.schema import Config
 
 _PARTS = (b"new", b"cur", b"tmp")
 

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import TYPE_CHECKING
 
-from tpops.config.schema import Config
 from tpops.errors import ConfigError, MaildropBroken
 from tpops.process.owners import Owner
+
+if TYPE_CHECKING:
+    from tpops.config.schema import Config
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -1,30 +1,25 @@
 """
-A session that is played before the first real one, in the process that real ones are forked from.
+Sessions that are played before the first real one, in the process that real ones are forked from.
 
 Purpose: what is made at first use (caches of Python, of zope.interface and of our own) is then made once, and shared
 by all sessions, which so start in less time and with less memory of their own.
-How: the usual dialog with a Maildir that has one message, in a temporary directory; without sockets and reactor.
+How: with a Maildir that has one message, in a temporary directory, by what serves real sessions; the front and the
+client are played here, on the same reactor.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Callable
-from typing import Any
 
-from twisted.internet.defer import maybeDeferred
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.interfaces import IReactorFDSet
 from twisted.python.failure import Failure
 
-from tpops import assembly
-from tpops.config.schema import Config
-from tpops.coroutines import run
-from tpops.mailbox.view import Mailbox
 from tpops.model import Account
-from tpops.process.records import Ended
-from tpops.server.entered import Entered
+from tpops.process.packets import Reading
+from tpops.process.records import MOST_OCTETS, Go, pack, parse
 
 #: Python adapts code after so many calls.
 _TIMES = 40
@@ -33,12 +28,15 @@ _DIALOG = b"CAPA\r\nSTAT\r\nLIST\r\nUIDL\r\nTOP 1 0\r\nRETR 1\r\nDELE 1\r\nRSET\
 
 _MESSAGE = b"Subject: rehearsal\n\nNobody reads this.\n"
 
+_GO = Go(b"+OK\r\n", b"", True, ("PLAIN", "LOGIN"), False, "i-default")
 
-def rehearse(config: Config, enter: Callable[[Any, Mailbox], Entered]) -> None:
+
+def rehearse(reactor: IReactorFDSet, serve: Callable[[Account, socket.socket], None]) -> None:
     """
-    Play it.
+    Play them.
 
-    @param enter: makes the server of a session, with a clock
+    @param serve: serves a session on the reactor until its end, with the control line to its front
+    @raise OSError: when there is no place for that
     """
     with tempfile.TemporaryDirectory(prefix="tpops-") as home:
         maildir = os.path.join(home, "Maildir")
@@ -48,26 +46,38 @@ def rehearse(config: Config, enter: Callable[[Any, Mailbox], Entered]) -> None:
             file.write(_MESSAGE)
         account = Account("rehearsal", "", home=home, maildrop="maildir:~/Maildir", uid=os.getuid(), gid=os.getgid())
         for _ in range(_TIMES):
-            run(_play(config, account, enter)).addErrback(_raise)
+            ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with ours, its:
+                front = _Front(reactor, ours)
+                serve(account, its)
+                front.close()
 
 
-async def _play(config: Config, account: Account, enter: Callable[[Any, Mailbox], Entered]) -> None:
-    clock = Clock()
-    maildrop = await assembly.file_maildrops(config, "", clock, maybeDeferred).open_maildrop(account)
-    server = enter(clock, Mailbox(maildrop, account))
-    server.makeConnection(_Transport())
-    server.dataReceived(_DIALOG)
-    clock.advance(1)
-    server.connectionLost()
-    Ended.as_session(server.session)
+class _Front(Reading):
+    """The front and the client of one session."""
 
+    def __init__(self, reactor: IReactorFDSet, control: socket.socket) -> None:
+        control.setblocking(False)
+        self._control = control
+        self._client: socket.socket | None = None
+        super().__init__(reactor, control.fileno())
 
-class _Transport(StringTransport):
-    """Takes everything, and can do what the server asks of a connection."""
+    def doRead(self) -> None:
+        """IReadDescriptor: what the session says."""
+        said = parse(self._control.recv(MOST_OCTETS))
+        if "opened" in said:
+            self._client, its = socket.socketpair()
+            with its:
+                self._client.send(_DIALOG)
+                socket.send_fds(self._control, [pack(_GO.record())], [its.fileno()])
+        elif "ended" not in said:
+            raise RuntimeError(f"a session that was rehearsed says {said}")
 
-    def abortConnection(self) -> None:
-        """See ITCPTransport."""
+    def connectionLost(self, reason: Failure) -> None:
+        """IReadDescriptor: what the session says could not be answered; it ends when the front is gone."""
+        self._control.shutdown(socket.SHUT_RDWR)
 
-
-def _raise(failure: Failure) -> None:
-    failure.raiseException()
+    def close(self) -> None:
+        """It is over."""
+        if self._client is not None:
+            self._client.close()

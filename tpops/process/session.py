@@ -3,8 +3,8 @@ The process of one session: forked by the broker, it becomes the owner of the ma
 
 Purpose: opens the maildrop with the owner's rights and serves TRANSACTION and UPDATE on a connection that the front
 hands over, by the same code as everywhere; or starts a program that does it (L{tpops.process.session_program}).
-How: a reactor is made after the fork, for this process alone.  There are no threads: a session waits for its own disk
-and for nobody else's.
+How: on a reactor that was made before the fork (L{tpops.process.early_reactor}), with all that sessions have in common.
+There are no threads: a session waits for its own disk and for nobody else's.
 Limits: nothing of a client is read before the ids have changed for good.  When the front is gone, the session ends and
 removes nothing, unless it is in UPDATE, which comes to its end.
 """
@@ -18,23 +18,19 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import attrs
-import twisted.internet
 from twisted.cred.portal import Portal
-from twisted.internet import epollreactor
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tpops import assembly
-from tpops.config.schema import Config
+from tpops import file_assembly
 from tpops.coroutines import run
 from tpops.errors import ConfigError, TpopsError
 from tpops.mailbox.tally import TALLY
@@ -47,11 +43,15 @@ from tpops.process.packets import Reading
 from tpops.process.progress import Progress
 from tpops.process.records import MOST_OCTETS, BadRecord, Ended, Go, LoginRecord, pack, parse, refusal
 from tpops.process.rehearsal import rehearse
+from tpops.process.session_start import Start
 from tpops.protocol.capabilities import Offer
 from tpops.server.entered import Entered, NoLimits, NoLogins, OnlyTheEnd, TranscribedEntered
 from tpops.server.offers import ALWAYS, Offers
 from tpops.server.shared import Shared
 from tpops.server.transport import TCPServer
+
+if TYPE_CHECKING:
+    from tpops.config.schema import Config
 
 #: Longest text of a log entry, in characters.
 _MOST_LOGGED = 1000
@@ -63,54 +63,46 @@ _TELL_SECONDS = 10.0
 _COLLECT_AFTER = 50000
 
 
-@attrs.frozen
-class Start:
-    """
-    A session that is to be started.
-
-    @ivar account: whose, as the judge says
-    @ivar useropt: what his name says for a program
-    @ivar login: where he comes from, without the proof
-    @ivar control: the socket to the front
-    """
-
-    account: Account
-    useropt: str
-    login: LoginRecord
-    control: socket.socket
-
-
 class Plan:
     """
     What all sessions have in common.
 
     @param config: the tables that sessions need
+    @param reactor: on which they are served, L{tpops.process.early_reactor}
     @raise ConfigError: when there is no such group
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, reactor: Any) -> None:
         self.config = config
         sessions = config.sessions
         self.landlock = confinement.version_of(config)
         self.own_places = own_places.wanted(config)
         self.bounds = Bounds(sessions.memory_mib << 20, sessions.open_files)
         self.groups = group_ids(sessions.groups)
-        self.options = assembly.server_options(config)
+        self.options = file_assembly.server_options(config)
         self.portal = Portal(NoLogins())
+        self.log = SessionLog(config.log.level)
+        self.reactor = reactor
+        globalLogBeginner.beginLoggingTo([self.log], redirectStandardIO=False)
 
     def warm(self) -> None:
         """Load and make what every session needs, so that the sessions share it; call it last."""
-        login, go = LoginRecord("password", b"", b""), Go(b"", b"", True, ("PLAIN", "LOGIN"), False, "i-default")
+        gc.set_threshold(_COLLECT_AFTER, 20, 20)
         try:
-            rehearse(self.config, lambda clock, mailbox: entered(self, login, go, mailbox, clock, lambda _: None))
+            rehearse(self.reactor, self._play)
         except OSError as problem:
             os.write(2, f"sessions will take more time to start: {problem}\n".encode())
-        # A module of twisted.mail makes one when it is loaded; nobody has used it, and each session makes its own.
-        sys.modules.pop("twisted.internet.reactor", None)
-        vars(twisted.internet).pop("reactor", None)
         owner_of(Account("nobody", "", uid=65534, gid=65534), 1)
         # Without a collection before, which would leave holes for the sessions to write into.
         gc.freeze()
+
+    def _play(self, account: Account, control: socket.socket) -> None:
+        owner = Owner(os.getuid(), os.getgid(), (), account.home or "")
+        start = Start(account, "", LoginRecord("password", b"", b""), control)
+        serve(self, Serving(self.reactor, self, start, owner))
+        self.log.say = None
+        # A real session leaves that to the end of its process.
+        self.reactor.removeAll()
 
 
 def group_ids(names: tuple[str, ...]) -> tuple[int, ...]:
@@ -135,7 +127,6 @@ def serve_session(plan: Plan, start: Start) -> NoReturn:
     """Be the session; in a process that was forked for it."""
     status = 1
     try:
-        gc.set_threshold(_COLLECT_AFTER, 20, 20)
         control = start.control
         _let_go_of_the_broker(control.fileno())
         control.settimeout(_TELL_SECONDS)
@@ -177,15 +168,41 @@ def _serve(plan: Plan, start: Start, owner: Owner) -> None:
     for number in (0, 1, 2):
         os.dup2(null, number)
     os.close(null)
-    epollreactor.install()
-    from twisted.internet import reactor
-
-    running: Any = reactor
-    serving = Serving(running, plan, start, owner)
-    globalLogBeginner.beginLoggingTo([serving], redirectStandardIO=False)
+    serving = Serving(plan.reactor, plan, start, owner)
     serving.confine()
-    running.callWhenRunning(serving.begin)
-    running.run(installSignalHandlers=False)
+    serve(plan, serving)
+
+
+def serve(plan: Plan, serving: Serving) -> None:
+    """Serve POP3 on the reactor until the end of the session."""
+    plan.log.say = serving.say
+    plan.reactor.callWhenRunning(serving.begin)
+    plan.reactor.run(installSignalHandlers=False)
+
+
+@implementer(ILogObserver)
+class SessionLog:
+    """
+    Where log entries of a session go.
+
+    @ivar say: tells the front something; None where there is no session
+    """
+
+    say: Callable[[dict[str, Any]], None] | None = None
+
+    def __init__(self, level: str) -> None:
+        self._level = LogLevel.lookupByName(level)
+
+    def __call__(self, event: LogEvent) -> None:
+        """ILogObserver."""
+        level = event.get("log_level") or LogLevel.info
+        if level < self._level:
+            return
+        text = eventAsText(event, includeTimestamp=False, includeSystem=False)[:_MOST_LOGGED]
+        if self.say is not None:
+            self.say({"log": [level.name, text]})
+        else:
+            os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def entered(
@@ -198,7 +215,7 @@ def entered(
         mechanisms=cast(Any, {name.encode(): None for name in go.mechanisms}),
         last=config.protocol.last,
         login_delay=round(config.limits.login_delay_seconds),
-        implementation=assembly.implementation(),
+        implementation=file_assembly.implementation(),
     )
     shared = Shared(
         portal=plan.portal,
@@ -209,7 +226,7 @@ def entered(
         offers=Offers(offer, ALWAYS, ()),
         options=plan.options,
         hostname=config.server.hostname,
-        bandwidth=assembly.bandwidth(config, clock.seconds) if go.paced else None,
+        bandwidth=file_assembly.bandwidth(config, clock.seconds) if go.paced else None,
     )
     kind = TranscribedEntered if go.transcribed else Entered
     peer = Peer(login.host, login.port, login.local_host or "unknown", login.local_port, login.session)
@@ -218,7 +235,7 @@ def entered(
     return server
 
 
-@implementer(IReadDescriptor, ILogObserver)
+@implementer(IReadDescriptor)
 class Serving(Reading):
     """A session on a reactor of its own; reads what the front says."""
 
@@ -229,7 +246,6 @@ class Serving(Reading):
         self._plan = plan
         self._login = start.login
         self._control = start.control
-        self._level = LogLevel.lookupByName(plan.config.log.level)
         self._account = start.account
         self._mailbox: Mailbox | None = None
         self._server: Entered | None = None
@@ -237,7 +253,7 @@ class Serving(Reading):
         self._over = False
         spools = os.path.join(owner.home or "/", ".tpops", "mbox")
         self._dotlocks = DotlocksBeside()
-        self._maildrops = assembly.file_maildrops(
+        self._maildrops = file_assembly.file_maildrops(
             plan.config, spools, reactor, maybeDeferred, self._dotlocks, str(owner.uid)
         )
 
@@ -254,7 +270,7 @@ class Serving(Reading):
         try:
             maildrop = await self._maildrops.open_maildrop(self._account)
         except TpopsError as refused:
-            self._tell(refusal(refused))
+            self.say(refusal(refused))
             self._stop()
             return
         self._mailbox = Mailbox(maildrop, self._account)
@@ -263,10 +279,10 @@ class Serving(Reading):
         else:
             figures = [*self._mailbox.stat(), self._mailbox.messages.uidl_checksum()]
             found = [TALLY.index - index, TALLY.scan - scan]
-            self._tell({"opened": figures, "program": False, "listings": found})
+            self.say({"opened": figures, "program": False, "listings": found})
 
     def _broken(self, failure: Failure) -> None:
-        self._tell({"log": ["error", failure.getTraceback()[-_MOST_LOGGED:]]})
+        self.say({"log": ["error", failure.getTraceback()[-_MOST_LOGGED:]]})
         self._stop()
 
     # What the front says.
@@ -285,7 +301,7 @@ class Serving(Reading):
                 self._go(Go.of(said["go"]), socket.socket(fileno=descriptors.pop()))
                 return
         except BadRecord as problem:
-            self._tell({"log": ["error", f"the front says what makes no sense: {problem}"]})
+            self.say({"log": ["error", f"the front says what makes no sense: {problem}"]})
         for one in descriptors:
             os.close(one)
         if not octets:
@@ -298,7 +314,7 @@ class Serving(Reading):
         self._server = server = entered(self._plan, self._login, go, self._mailbox, self._clock, self._has_ended)
         if go.transcribed:
             server.shared.transcript = self
-        self._progress = Progress(self._clock, server, lambda now: self._tell({"now": attrs.asdict(now)}))
+        self._progress = Progress(self._clock, server, lambda now: self.say({"now": attrs.asdict(now)}))
         server.moved = self._progress.moved
         place = (self._login.host, self._login.port)
         server.makeConnection(TCPServer(client, server, place, cast(Any, None), 0, self._reactor))
@@ -329,7 +345,7 @@ class Serving(Reading):
         assert self._mailbox is not None
         await self._mailbox.logout()
         if ended is not None:
-            self._tell({"ended": attrs.asdict(ended)})
+            self.say({"ended": attrs.asdict(ended)})
         self._stop()
 
     def _stop(self) -> None:
@@ -337,22 +353,16 @@ class Serving(Reading):
 
     # To the front.
 
-    def __call__(self, event: LogEvent) -> None:
-        """ILogObserver."""
-        level = event.get("log_level") or LogLevel.info
-        if level >= self._level:
-            text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-            self._tell({"log": [level.name, text[:_MOST_LOGGED]]})
-
     def wants(self, host: str) -> bool:
         """See L{tpops.server.shared.Transcript}."""
         return True
 
     def tell(self, session: str, text: str) -> None:
         """See L{tpops.server.shared.Transcript}."""
-        self._tell({"transcript": text[:_MOST_LOGGED]})
+        self.say({"transcript": text[:_MOST_LOGGED]})
 
-    def _tell(self, what: dict[str, Any]) -> None:
+    def say(self, what: dict[str, Any]) -> None:
+        """Send it; nobody is told when it cannot be sent."""
         packet = pack(what)
         try:
             self._control.send(packet, socket.MSG_NOSIGNAL)

@@ -27,18 +27,20 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 
-from tpops import assembly
-from tpops.config.schema import Config
+from tpops import file_assembly
 from tpops.cred.names import split
 from tpops.errors import MaildropBroken
 from tpops.mailbox import folder_names
 from tpops.model import Account
 from tpops.process.owners import Owner
 from tpops.process.records import MOST_OCTETS, BadRecord, Ended, Go, LoginRecord, pack, parse
+
+if TYPE_CHECKING:
+    from tpops.config.schema import Config
 
 #: Exit status of a program that could not be started.
 _CANNOT_RUN = 127
@@ -91,7 +93,7 @@ def serve(
 
 def _place(config: Config, account: Account) -> tuple[str, bytes]:
     """Kind and path of the maildrop, or of the folder in it."""
-    maildrops = assembly.file_maildrops(config, "", _NoReactor(), None)
+    maildrops = file_assembly.file_maildrops(config, "", _NoReactor(), None)
     account, kind, place = maildrops.where(account)
     if kind == "maildir" and account.folder and not folder_names.is_inbox(account.folder):
         place = os.path.join(place, folder_names.directory_of(account.folder))

@@ -11,11 +11,13 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-
-from OpenSSL import SSL
+from typing import TYPE_CHECKING
 
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.sasl import Mechanisms
+
+if TYPE_CHECKING:
+    from OpenSSL import SSL
 
 OFF = "off"
 OPTIONAL = "optional"

@@ -12,7 +12,6 @@ from collections.abc import Coroutine
 from typing import Any
 
 import attrs
-from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import connectionDone
@@ -27,7 +26,6 @@ from tpops.mailbox.view import Mailbox
 from tpops.protocol import replies
 from tpops.protocol.actions import Action, AnyLogin, Close, Commit, Consult, Listing, Retrieve, StartTLS
 from tpops.server.apart import Control
-from tpops.server.client_certificates import objection
 from tpops.server.connection import Connection
 from tpops.server.glance import Seen
 from tpops.server.login import Logout, consult, log_in
@@ -147,8 +145,13 @@ class POP3Server(Connection):
 
     def _objection(self) -> str:
         """What was wrong with the client's certificate, "" where it did not come to that."""
+        # Where there is no TLS, nothing for it is loaded.
+        from OpenSSL.SSL import Connection as Encrypted
+
+        from tpops.server.client_certificates import objection
+
         connection = self.transport.getHandle()
-        return objection(connection) if isinstance(connection, SSL.Connection) else ""
+        return objection(connection) if isinstance(connection, Encrypted) else ""
 
     def _end(self) -> None:
         """The connection is gone and no command runs: the session is over."""

@@ -13,12 +13,12 @@ from typing import Any
 
 from twisted.internet.protocol import Factory
 
-from tpops.assembly import implementation
 from tpops.config.schema import Config
 from tpops.config.status import Status, checked_token
 from tpops.cred import drivers
 from tpops.cred.password_file import read_secret
 from tpops.errors import ConfigError
+from tpops.file_assembly import implementation
 from tpops.server.listeners import Listener
 from tpops.sight.gate import Gate
 from tpops.sight.site import BoundedSite, Whole
