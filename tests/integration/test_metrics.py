@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import corpus
-from tests.integration.server import CHECKOUT, PASSWORD, PATIENCE_SECONDS, USER, RunningServer, wait_until
+from tests.integration.server import CHECKOUT, PASSWORD, PATIENCE_SECONDS, USER, RunningServer, program, wait_until
 from tests.support import need
 
 DASHBOARD = CHECKOUT / "contrib" / "grafana-dashboard.json"
@@ -124,6 +124,10 @@ class MetricsTests(SynchronousTestCase):
         wait_until(lambda: self.notices(server) == {"good sent": 1, "bad failed": 1})
         found = self.samples(server)
         self.assertEqual((found["tpops_sink_waiting", "good"], found["tpops_lost_total", "bad"]), (0, 1))
+        command = [program("tpops"), "-c", str(server.configuration_file), "stats"]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS).stdout
+        for line in (r"Sink good: sent\W+1\b", r"Sink bad: failed\W+1\b", r"Mean QUIT\W+0\.\d\d\ds"):
+            self.assertRegex(shown, line)
         assert server.process is not None
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "reloaded" in server.output())

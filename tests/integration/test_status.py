@@ -312,6 +312,10 @@ class ShownTests(StatusCase):
         server.process.send_signal(1)
         wait_until(lambda: self.ask(server, "/data", Authorization=f"Bearer {TOKEN[::-1]}").status == 200)
         self.assertEqual(self.ask(server, "/data", Cookie=cookie).status, 401)
+        form = self.ask(server, Cookie=cookie)
+        self.assertEqual(form.status, 401)
+        self.assertIn("tpops_status=; Path=/; Max-Age=0", form.headers["Set-Cookie"])
+        self.assertNotIn("That is not the token.", form.text)
 
     def test_token_files(self) -> None:
         """Promise: a token that everybody can read, or that is not there, keeps the server from starting."""

@@ -165,6 +165,10 @@ class StatusPage(Resource):
         if verdict is Verdict.RIGHT:
             request.setHeader(b"content-type", b"text/html; charset=utf-8")
             return self._page.encode()
+        if verdict is Verdict.WRONG:
+            # Most often a cookie from before the token was changed, and nobody's guess.
+            _set_cookie(request, b"", b"0")
+            verdict = Verdict.NOTHING
         return self._ask_for_token(request, verdict)
 
     def _data(self, request: Request) -> bytes | int:
@@ -255,10 +259,15 @@ def _refuse(request: Request, verdict: Verdict) -> None:
         request.setResponseCode(401)
 
 
-def _redirected(request: Request, cookie: bytes, max_age: bytes | None) -> bytes:
-    """To the page, with a cookie that scripts do not see and that no other site's pages send."""
+def _set_cookie(request: Request, cookie: bytes, max_age: bytes | None) -> None:
+    """A cookie that scripts do not see and that no other site's pages send."""
     https = request.getHeader(b"x-forwarded-proto") == b"https"
     request.addCookie(COOKIE, cookie, path=b"/", max_age=max_age, secure=https, httpOnly=True, sameSite=b"strict")
+
+
+def _redirected(request: Request, cookie: bytes, max_age: bytes | None) -> bytes:
+    """To the page."""
+    _set_cookie(request, cookie, max_age)
     request.setResponseCode(303)
     request.setHeader(b"location", b"/")
     return b""
