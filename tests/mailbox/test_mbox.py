@@ -340,6 +340,17 @@ class TroubleTests(MboxCase):
             self.fails(self.driver().open_maildrop(JOE), StorageUnavailable)
         self.assertEqual(len(self.look()), 5)
 
+    def test_no_descriptor_and_no_room_for_our_own_files(self) -> None:
+        """Promise: a lock file that cannot be made for now is a login to be tried again, nobody's mistake."""
+        for name, number in (("open", errno.EMFILE), ("open", errno.ENOSPC), ("makedirs", errno.ENOSPC)):
+            directory = os.path.join(self.directory, f"{name}-{number}")
+            if name == "open":
+                os.mkdir(directory)
+            driver = self.driver(directory=directory)
+            with mock.patch(f"tpops.mailbox.mbox.os.{name}", side_effect=OSError(number, os.strerror(number))):
+                self.fails(driver.open_maildrop(JOE), StorageUnavailable)
+            self.assertEqual(len(self.look(driver)), 5)
+
     def test_a_spool_that_may_only_be_read(self) -> None:
         """Is served; removing is refused."""
         real = os.open

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from unittest import mock
 
 from tests.mailbox.spools import SpoolCase
@@ -187,6 +188,42 @@ class DotlockTests(LockCase):
         self.leave(b"1\n", 0)
         lock.release()
         self.assertEqual(self.files(), ["joe", "joe.lock"])
+
+    def no_descriptors(self) -> AbstractContextManager[object]:
+        """Nothing can be opened."""
+        return mock.patch("builtins.open", side_effect=OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+
+    def test_release_without_a_free_descriptor(self) -> None:
+        """Promise: no lock is left when descriptors run out; our process lives, so nobody would take it for stale."""
+        lock = self.take()
+        with self.no_descriptors():
+            lock.release()
+        self.assertEqual(self.files(), ["joe"])
+
+    def test_somebody_elses_without_a_free_descriptor(self) -> None:
+        """Promise: and nobody else's is removed then."""
+        lock = self.take()
+        os.unlink(self.dotlock)
+        self.leave(b"1\n", 0)
+        with self.no_descriptors():
+            lock.release()
+        self.assertEqual(self.files(), ["joe", "joe.lock"])
+
+    def test_a_stale_one_that_cannot_be_looked_at_again(self) -> None:
+        """Promise: what was moved aside comes back when descriptors run out in between."""
+        self.leave(b"999999999\n", 86400)
+        real, looks = spool_locks._look, []
+
+        def once(path: bytes) -> tuple[bytes, int]:
+            looks.append(path)
+            if len(looks) > 1:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real(path)
+
+        with mock.patch.object(spool_locks, "_look", once), self.assertRaises(OSError):
+            try_lock(self.path)
+        self.assertEqual(self.files(), ["joe", "joe.lock"])
+        self.assertEqual(len(looks), 2)
 
     def test_a_lost_answer_over_nfs(self) -> None:
         """The link was made and the server's answer lost: the count tells."""

@@ -37,6 +37,9 @@ _RETRY_SECONDS = 0.1
 
 _NEEDS_ADMINISTRATOR = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
+#: The machine's trouble, which passes: no descriptor, no memory, no room.
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
 _NO_SPOOL: Listing = (((0, 0, -1), (0, 0, 0), (0, 0, 0)), Snapshot.of([], [], []))
 
 
@@ -198,6 +201,8 @@ class MboxDriver:
                 os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
                 descriptor = os.open(path, flags, 0o600)
         except OSError as problem:
+            if problem.errno in _PASSING:
+                raise
             raise MaildropBroken(
                 f"cannot make {os.fsdecode(path)}: {problem.strerror}; mbox.index_dir must be a directory that the "
                 "server's user may write"

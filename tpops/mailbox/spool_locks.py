@@ -20,7 +20,7 @@ import fcntl
 import os
 import socket
 import struct
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from twisted.logger import Logger
 
@@ -38,34 +38,51 @@ STALE_SECONDS = 300
 #: Why a dotlock cannot be made where the others are enough: no right, no room, no quota.
 _WITHOUT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
+#: Descriptors have run out: in this process, or on the machine.
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
 _MODE = 0o444
+
+
+class Dotlock(NamedTuple):
+    """
+    One that we have made.
+
+    @ivar content: by which we know it
+    @ivar facts: by which we know it when nothing can be opened: device, inode and moment.  Others may take it for stale
+        only long after that moment, so that none of theirs has the same
+    """
+
+    path: bytes
+    content: bytes = b""
+    facts: tuple[int, int, int] = (0, 0, 0)
 
 
 class Dotlocks(Protocol):
     """Who makes dotlocks, and takes them away."""
 
-    def make(self, spool: bytes, required: bool) -> tuple[bytes, bytes] | None:
+    def make(self, spool: bytes, required: bool) -> Dotlock | None:
         """
-        The dotlock's path and content; None where it cannot be made and is not required.
+        The dotlock; None where it cannot be made and is not required.
 
         @raise BlockingIOError: when somebody else has it
         @raise OSError: when it cannot be made and is required
         """
 
-    def remove(self, made: tuple[bytes, bytes]) -> None:
+    def remove(self, made: Dotlock) -> None:
         """Take away what C{make} has given."""
 
 
 class DotlocksHere:
     """This process itself."""
 
-    def make(self, spool: bytes, required: bool) -> tuple[bytes, bytes] | None:
+    def make(self, spool: bytes, required: bool) -> Dotlock | None:
         """See L{Dotlocks}."""
         return _make_dotlock(spool, required)
 
-    def remove(self, made: tuple[bytes, bytes]) -> None:
+    def remove(self, made: Dotlock) -> None:
         """See L{Dotlocks}."""
-        _remove_own(*made)
+        _remove_own(made)
 
 
 HERE: Dotlocks = DotlocksHere()
@@ -81,9 +98,7 @@ class SpoolLock:
 
     __slots__ = ("_dotlock", "_dotlocks", "descriptor", "writable")
 
-    def __init__(
-        self, descriptor: int, writable: bool, dotlock: tuple[bytes, bytes] | None, dotlocks: Dotlocks = HERE
-    ) -> None:
+    def __init__(self, descriptor: int, writable: bool, dotlock: Dotlock | None, dotlocks: Dotlocks = HERE) -> None:
         self.descriptor = descriptor
         self.writable = writable
         self._dotlock = dotlock
@@ -151,26 +166,26 @@ def _lock_file(descriptor: int, writable: bool) -> None:
     fcntl.flock(descriptor, (fcntl.LOCK_EX if writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
 
 
-def _make_dotlock(spool: bytes, required: bool) -> tuple[bytes, bytes] | None:
+def _make_dotlock(spool: bytes, required: bool) -> Dotlock | None:
     """See L{Dotlocks.make}."""
     path = spool + b".lock"
     try:
-        content = _link_unique(path)
-        if content is None and _is_stale(path):
+        made = _link_unique(path)
+        if made is None and _is_stale(path):
             _log.warn("took the dotlock {path!r} away: who made it is gone", path=path)
-            content = _link_unique(path)
+            made = _link_unique(path)
     except OSError as problem:
         if required or problem.errno not in _WITHOUT:
             raise
         return None
-    if content is None:
+    if made is None:
         raise BlockingIOError(errno.EAGAIN, "somebody else has the dotlock", os.fsdecode(path))
-    return path, content
+    return made
 
 
-def _link_unique(path: bytes) -> bytes | None:
+def _link_unique(path: bytes) -> Dotlock | None:
     """
-    Make a file of a unique name and link it to C{path}; its content, or None when C{path} is there already.
+    Make a file of a unique name and link it to C{path}; None when C{path} is there already.
 
     The content is the process number, where others look for it, where that number counts, and a word by which we know
     our own: an inode is used again at once.
@@ -183,7 +198,8 @@ def _link_unique(path: bytes) -> bytes | None:
         # Over NFS the answer may be lost and the link made; the count tells.
         with contextlib.suppress(FileExistsError):
             os.link(unique, path)
-        return content if os.fstat(descriptor).st_nlink == 2 else None
+        facts = os.fstat(descriptor)
+        return Dotlock(path, content, _facts(facts)) if facts.st_nlink == 2 else None
     finally:
         os.close(descriptor)
         os.unlink(unique)
@@ -246,21 +262,37 @@ def _take_away(path: bytes, stale: tuple[bytes, int]) -> bool:
         os.rename(path, aside)
     except FileNotFoundError:
         return True
-    same = _look(aside) == stale
-    if not same:
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, path)
-    os.unlink(aside)
+    same = False
+    try:
+        same = _look(aside) == stale
+    finally:
+        if not same:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, path)
+        os.unlink(aside)
     return same
 
 
-def _remove_own(path: bytes, content: bytes) -> None:
+def _remove_own(made: Dotlock) -> None:
     try:
-        if _look(path)[0] == content:
-            os.unlink(path)
+        if _is_own(made):
+            os.unlink(made.path)
     except OSError as problem:
         if problem.errno != errno.ENOENT:
-            _log.error("cannot remove the dotlock {path!r}: {why}", path=path, why=str(problem))
+            _log.error("cannot remove the dotlock {path!r}: {why}", path=made.path, why=str(problem))
+
+
+def _is_own(made: Dotlock) -> bool:
+    try:
+        return _look(made.path)[0] == made.content
+    except OSError as problem:
+        if problem.errno not in _NO_DESCRIPTORS:
+            raise
+        return _facts(os.stat(made.path, follow_symlinks=False)) == made.facts
+
+
+def _facts(facts: os.stat_result) -> tuple[int, int, int]:
+    return facts.st_dev, facts.st_ino, facts.st_mtime_ns
 
 
 def _is(path: bytes, facts: os.stat_result) -> bool:

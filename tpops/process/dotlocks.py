@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable
 from typing import NoReturn
 
-from tpops.mailbox.spool_locks import HERE
+from tpops.mailbox.spool_locks import HERE, Dotlock
 from tpops.process.records import MOST_OCTETS, pack, parse
 
 _MAKE, _MUST_MAKE, _REMOVE = b"make", b"must make", b"remove"
@@ -44,13 +44,13 @@ class DotlocksBeside:
         ours.settimeout(_ANSWER_SECONDS)
         self._beside = ours
 
-    def make(self, spool: bytes, required: bool) -> tuple[bytes, bytes] | None:
+    def make(self, spool: bytes, required: bool) -> Dotlock | None:
         """See L{tpops.mailbox.spool_locks.Dotlocks}."""
         if self._beside is None:
             return HERE.make(spool, required)
-        return (spool, b"") if self._ask(self._beside, _MUST_MAKE if required else _MAKE) else None
+        return Dotlock(spool) if self._ask(self._beside, _MUST_MAKE if required else _MAKE) else None
 
-    def remove(self, made: tuple[bytes, bytes]) -> None:
+    def remove(self, made: Dotlock) -> None:
         """See L{tpops.mailbox.spool_locks.Dotlocks}."""
         if self._beside is None:
             HERE.remove(made)
