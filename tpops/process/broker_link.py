@@ -150,7 +150,10 @@ class BrokerLink(Reading):
         if self._gone:
             raise LookupUnavailable("the broker is gone")
         record = pack(_record(action, peer, stamp).record())
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as problem:
+            raise LookupUnavailable(f"the broker cannot be asked: {problem.strerror}") from None
         try:
             socket.send_fds(self._socket, [record], [its.fileno()])
         except OSError as problem:

@@ -128,23 +128,36 @@ class Apart(Protocol):
         """Begin a login.  @raise LookupUnavailable: when that is not possible now"""
 
 
-@attrs.frozen
+#: Two sockets that are connected with each other.
+Pair = tuple[socket.socket, socket.socket]
+
+
+@attrs.define
 class Begun:
     """
     A session that can be handed over.
 
     @ivar ticket: its user's place, None where nobody counts
+    @ivar pair: what octets are carried over where the connection has TLS, until the session has it
     """
 
     control: Control
     opened: Opened
     ticket: ITicket | None
+    pair: Pair | None = None
 
     def close(self) -> None:
         """It is over."""
         self.control.close()
+        for one in self.taken_pair() or ():
+            one.close()
         if self.ticket is not None:
             self.ticket.release()
+
+    def taken_pair(self) -> Pair | None:
+        """The pair, which is somebody else's from now on."""
+        pair, self.pair = self.pair, None
+        return pair
 
 
 async def open_apart(server: POP3Server, action: AnyLogin, apart: Apart) -> Begun:
@@ -169,6 +182,8 @@ async def open_apart(server: POP3Server, action: AnyLogin, apart: Apart) -> Begu
         raise
     begun = Begun(control, opened, ticket)
     try:
+        if server.encrypted:
+            begun.pair = _pair()
         name = f"{opened.user}\n{opened.folder}" if opened.folder else opened.user
         server.shared.limiter.login_delay(peer, name)
     except BaseException:
@@ -194,7 +209,7 @@ async def serve_apart(server: POP3Server, begun: Begun) -> None:
         if server.gone:
             control.close()
         else:
-            await _handed_over(server, control, opened)
+            await _handed_over(server, begun)
     finally:
         server.apart = None
         begun.close()
@@ -206,13 +221,32 @@ async def _all_sent(server: POP3Server) -> None:
         await server.sleep(_LOOK_SECONDS)
 
 
-async def _handed_over(server: POP3Server, control: Control, opened: Opened) -> None:
+def _pair() -> Pair:
+    """
+    What octets are carried over.
+
+    @raise LookupUnavailable: when there is none for now
+    """
+    try:
+        return socket.socketpair()
+    except OSError as problem:
+        raise LookupUnavailable(f"no sockets for the session: {problem.strerror}") from None
+
+
+async def _handed_over(server: POP3Server, begun: Begun) -> None:
+    control, opened = begun.control, begun.opened
     answer = replies.program_serves(opened.user) if opened.program else _answer(opened)
     first = b"" if opened.greets else answer
     rest = server.leave_to_others()
     pump = None
     if server.encrypted or len(rest) > MOST_REST_OCTETS or (rest and opened.program):
-        pump, its = Pump.between(server)
+        try:
+            pair = begun.taken_pair() or _pair()
+        except LookupUnavailable as problem:
+            _log.error("session {session}: {why}", session=server.session.peer.session, why=str(problem))
+            server.abort("error")
+            return
+        pump, its = Pump.between(server, pair)
         try:
             control.go(server, first, b"", its.fileno())
         finally:
@@ -281,9 +315,9 @@ class Pump(protocol.Protocol):
         self._gone = False
 
     @classmethod
-    def between(cls, server: POP3Server) -> tuple[Pump, socket.socket]:
+    def between(cls, server: POP3Server, pair: Pair) -> tuple[Pump, socket.socket]:
         """A pump, and the end of it for the other process."""
-        ours, its = socket.socketpair()
+        ours, its = pair
         pump = cls(server)
         ours.setblocking(False)
         pump.makeConnection(TCPServer(ours, pump, ("pump", 0), cast(Any, None), 0, cast(Any, server.shared.clock)))
