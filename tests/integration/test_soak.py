@@ -14,6 +14,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.server import CHECKOUT, end, temporary, wait_until
+from tests.soak.boxes import SITES
+from tests.soak.faults import PLACES
 from tests.soak.ledger import ACCEPTED, REFUSED, UNKNOWN, Ledger, Letter
 from tests.support import need
 
@@ -53,15 +55,20 @@ class SoakTests(SynchronousTestCase):
         said = self.output.read_text()
         self.assertEqual(status, 0, said)
         self.assertIn("every promise was kept", said)
-        for counted in (r"accepted +(\d+)", r"times retrieved +(\d+)", r"^faults: .*?(\d+)"):
-            found = re.search(counted, said, re.MULTILINE)
-            self.assertTrue(found and int(found[1]), said)
+        self.assertRegex(said, r"(?m)^  accepted +[1-9]")
+        self.assertRegex(said, r"(?m)^times retrieved +[1-9]")
+        left_out = set(re.findall(r"(?m)^  left out: (.+?):", said))
+        places = [one for one in PLACES if one not in left_out]
+        for kind in {kind for place in places for kind in PLACES[place]} - left_out:
+            self.assertRegex(said, rf"(?m)^  {kind} .*[1-9]")
+        for site in set(SITES) - left_out:
+            self.assertRegex(said, rf"(?m)^  {site}( +[1-9]\d*){{4}}$")
 
     def test_interrupted(self) -> None:
         """Promise: Ctrl-C ends everything that was started, and the directory goes."""
         process = self.launch()
         directory = Path(wait_until(lambda: re.search(r"in (/tmp/\S+)\n", self.output.read_text()))[1])
-        wait_until(lambda: (directory / "output").exists(), "tpops starts")
+        wait_until(lambda: (directory / "workers" / "output").exists(), "tpops starts")
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(60), 130, self.output.read_text())
         self.assertFalse(directory.exists())

@@ -20,11 +20,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.integration.server import RunningServer
 from tests.integration.wire import Wire
+from tests.soak.boxes import PASSWORD, Box
 from tests.soak.ledger import Ledger
 from tests.soak.letters import known
 from tests.soak.session import BROKEN, Refused, Session
-from tests.soak.world import PASSWORD, Box, World
+from tests.soak.world import World
 
 #: Longest wait for an answer.
 _ANSWER_SECONDS = 45.0
@@ -51,23 +53,26 @@ class Client:
     See the module.
 
     @ivar kind: a key of L{KINDS}
+    @ivar boxes: the mailboxes that it looks after, one of them in each session
     """
 
     _numbers = itertools.count(1)
 
-    def __init__(self, kind: str, box: Box, world: World, ledger: Ledger, chance: random.Random) -> None:
+    def __init__(self, kind: str, boxes: Sequence[Box], world: World, ledger: Ledger, chance: random.Random) -> None:
         self.kind = kind
-        self.box = box
+        self.boxes = boxes
+        self.box = boxes[0]
         self.world = world
         self.ledger = ledger
         self.chance = chance
-        self.seen: set[bytes] = set()
+        self.seen: set[tuple[str, bytes]] = set()
         self._open: list[Wire] = []
 
     def run(self, stop: threading.Event, pause_seconds: float) -> None:
         """One session after the other."""
         while not stop.wait(self.chance.uniform(0, 2 * pause_seconds)):
             outcome = "completed"
+            self.box = self.chance.choice(self.boxes)
             try:
                 KINDS[self.kind](self)
             except Refused as error:
@@ -81,10 +86,11 @@ class Client:
                     wire.close()
                 self._open.clear()
             self.ledger.count(f"sessions, {self.kind}", outcome)
+            self.ledger.count(f"sessions of {self.box.site}", outcome)
 
     def connect(self, receive_octets: int = 0, greeted: bool = True) -> Session:
         """A new connection, by TLS or not."""
-        listen = self.world.server.configuration["listen"]
+        listen = self._server.configuration["listen"]
         way = self.chance.choice(("plain", "plain", "stls", "implicit")) if greeted else "plain"
         connected = socket.socket()
         if receive_octets:
@@ -104,7 +110,11 @@ class Client:
             self._secure(wire)
         self.ledger.count("connections", way)
         wire.socket.settimeout(_ANSWER_SECONDS)
-        return Session(name, self.box, self.world, self.ledger, self.chance, wire)
+        return Session(name, self.box, self.ledger, self.chance, wire)
+
+    @property
+    def _server(self) -> RunningServer:
+        return self.world.sites[self.box.site].server
 
     def _secure(self, wire: Wire) -> None:
         wire.socket = _TLS.wrap_socket(wire.socket)
@@ -129,8 +139,8 @@ class Client:
         """Fetch what was not fetched before, and leave it there."""
         session = self.opened()
         for number, unique_id in list(session.unique_ids.items()):
-            if unique_id not in self.seen and session.retrieve(number):
-                self.seen.add(unique_id)
+            if (self.box.name, unique_id) not in self.seen and session.retrieve(number):
+                self.seen.add((self.box.name, unique_id))
         session.quit()
 
     def take(self) -> None:
@@ -247,7 +257,7 @@ class Client:
     def by_poplib(self) -> None:
         """Python's client."""
         poplib._MAXLINE = 1 << 20  # type: ignore[attr-defined]
-        client = poplib.POP3("127.0.0.1", self.world.server.port, timeout=_ANSWER_SECONDS)
+        client = poplib.POP3("127.0.0.1", self._server.port, timeout=_ANSWER_SECONDS)
         try:
             client.user(self.box.name)
             client.pass_(PASSWORD)
@@ -260,7 +270,7 @@ class Client:
 
     def by_curl(self) -> None:
         """curl fetches one message."""
-        where = f"pop3://127.0.0.1:{self.world.server.port}/1"
+        where = f"pop3://127.0.0.1:{self._server.port}/1"
         done = self._program("curl", "-sS", "-m", "30", "-u", f"{self.box.name}:{PASSWORD}", where)
         if done.returncode:
             raise Refused(f"exit status {done.returncode}")
@@ -274,7 +284,7 @@ class Client:
             stack.callback(shutil.rmtree, home)
             (home / "rc").touch(0o600)
             (home / "rc").write_text(
-                f"poll 127.0.0.1 service {self.world.server.port} protocol pop3 timeout 30 uidl no dns\n"
+                f"poll 127.0.0.1 service {self._server.port} protocol pop3 timeout 30 uidl no dns\n"
                 f'user "{self.box.name}" password "{PASSWORD}" keep fetchlimit 5 sslproto "" '
                 f'mda "cat >> {home}/mail"\n'
             )

@@ -1,5 +1,6 @@
 """
-Who brings mail: an MTA that speaks LMTP, the command tpops-store, and programs that write to Maildirs and spools.
+Who brings mail: an MTA that speaks LMTP, the command tpops-store, and programs that write to Maildirs, spools and
+TPOPS' tables themselves.
 
 A letter is in the ledger before it is handed over.  The MTA hands a letter over again when it did not hear what became
 of it, as MTAs do; then it may be there twice.
@@ -13,12 +14,14 @@ import random
 import smtplib
 import subprocess
 import threading
+from collections.abc import Mapping
 
 from tests.integration.server import program
-from tests.soak import stores
+from tests.soak import stores, tables
+from tests.soak.boxes import Box
 from tests.soak.ledger import ACCEPTED, REFUSED, UNKNOWN, Ledger, Letter
 from tests.soak.letters import known, make
-from tests.soak.world import Box, World
+from tests.soak.world import World
 
 #: Most messages in a mailbox.
 _MOST = 40
@@ -26,16 +29,25 @@ _MOST = 40
 #: Longest wait for an answer.
 _ANSWER_SECONDS = 60.0
 
+#: Ways of bringing mail, with how often each is gone: to a server and to files, or by the command.
+MTA: Mapping[str, int] = {"lmtp": 2, "file": 1}
+COMMAND: Mapping[str, int] = {"store": 1}
+
 
 class Deliverer:
-    """One of them, a thread."""
+    """
+    One of them, a thread.
+
+    @param ways: L{MTA} or L{COMMAND}
+    """
 
     _numbers = itertools.count(1)
 
-    def __init__(self, world: World, ledger: Ledger, chance: random.Random) -> None:
+    def __init__(self, world: World, ledger: Ledger, chance: random.Random, ways: Mapping[str, int]) -> None:
         self.world = world
         self.ledger = ledger
         self.chance = chance
+        self._ways = ways
         self._boxes = list(world.boxes.values())
 
     def run(self, stop: threading.Event, pause_seconds: float) -> None:
@@ -52,26 +64,36 @@ class Deliverer:
         token = f"{next(self._numbers)}-{self.chance.randrange(1 << 32):08x}"
         octets = make(token, self.chance)
         letter = Letter(token, box.name, known(octets)[1], len(octets))
-        way = self.chance.choices(("lmtp", "file", "store"), (6, 3 if box.kind != "mysql" else 0, 1))[0]
+        way = self._way(box)
         self.ledger.offered(letter, way)
         if way == "lmtp":
-            self._by_lmtp(letter, octets)
+            self._by_lmtp(letter, box, octets)
             # Unique-ids of spools are made from the message: two that are the same are told apart by their order.
             if letter.outcomes == [UNKNOWN] and box.kind != "mbox":
                 self.ledger.offered(letter, "lmtp again")
-                self._by_lmtp(letter, octets)
+                self._by_lmtp(letter, box, octets)
         elif way == "store":
-            self._by_command(letter, octets)
+            self._by_command(letter, box, octets)
         else:
             self._by_file(letter, box, octets)
+            way = f"file, {box.kind}"
         self.ledger.count(f"deliveries, {way}", letter.outcomes[-1])
         return letter.outcomes[-1]
 
-    def _by_lmtp(self, letter: Letter, octets: bytes) -> None:
+    def _way(self, box: Box) -> str:
+        """One of those that there are for him."""
+        possible = dict(self._ways)
+        if not self.world.sites[box.site].lmtp:
+            possible.pop("lmtp", None)
+        if box.kind == "mysql":
+            possible.pop("file", None)
+        return self.chance.choices(list(possible), list(possible.values()))[0]
+
+    def _by_lmtp(self, letter: Letter, box: Box, octets: bytes) -> None:
         sent = False
         client = smtplib.LMTP(timeout=_ANSWER_SECONDS)
         try:
-            client.connect(self.world.lmtp)
+            client.connect(self.world.sites[box.site].lmtp)
             client.ehlo("soak")
             for verb, answer in (("MAIL", client.mail("soak@example.org")), ("RCPT", client.rcpt(letter.mailbox))):
                 if answer[0] != 250:
@@ -96,8 +118,8 @@ class Deliverer:
         self.ledger.count("LMTP said", f"{code} {text[:60]}")
         self.ledger.answered(letter, REFUSED, f"{code} {text}")
 
-    def _by_command(self, letter: Letter, octets: bytes) -> None:
-        environment = {**os.environ, "TPOPS_CONFIG": str(self.world.server.configuration_file)}
+    def _by_command(self, letter: Letter, box: Box, octets: bytes) -> None:
+        environment = {**os.environ, "TPOPS_CONFIG": str(self.world.sites[box.site].server.configuration_file)}
         command = (program("tpops"), "store", letter.mailbox)
         done = subprocess.run(command, input=octets, capture_output=True, timeout=120, check=False, env=environment)
         self.ledger.count("exit status of tpops-store", str(done.returncode))
@@ -113,8 +135,12 @@ class Deliverer:
         try:
             if box.kind == "mbox":
                 self.world.spools[box.name].deliver(octets)
+            elif box.kind == "classic":
+                tables.deliver(self.world.mariadb, box.name, octets)
             else:
-                stores.deliver_to_maildir(box.path, f"{letter.token}.soak", octets)
+                stores.deliver_to_maildir(box.path, f"{letter.token}.soak", octets, box.own)
+        except tables.NotToldApart as error:
+            self.ledger.answered(letter, UNKNOWN, str(error))
         except (OSError, stores.Busy) as error:
             self.ledger.answered(letter, REFUSED, str(error))
         else:

@@ -2,26 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self
 
-from tests.soak.ledger import ACCEPTED, REFUSED, UNKNOWN, Ledger
-from tests.soak.world import Process, World
+import attrs
+
+from tests.soak.gauges import Gauges
+from tests.soak.ledger import ACCEPTED, REFUSED, UNKNOWN, Ledger, Letter
+from tests.soak.sites import Process
+from tests.soak.world import World
 
 
-def lines(
-    world: World, ledger: Ledger, before: Sequence[Process], after: Sequence[Process], seed: int
-) -> Iterator[str]:
+@attrs.frozen
+class Totals:
+    """What has happened up to a moment."""
+
+    letters: int = 0
+    sessions: int = 0
+    retrieved: int = 0
+    deleted: int = 0
+    faults: int = 0
+    broken: int = 0
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Self:
+        """Up to now."""
+        counts = list(ledger.counts.items())
+        letters = list(ledger.letters.values())
+        _, retrieved, deleted = _work(letters)
+        return cls(
+            len(letters),
+            sum(count for (kind, what), count in counts if kind.startswith("sessions of ") and what == "completed"),
+            retrieved,
+            deleted,
+            sum(count for (kind, _), count in counts if kind.startswith("faults of ")),
+            len(ledger.violations),
+        )
+
+    def line(self, seconds: float, before: Self, since_seconds: float) -> str:
+        """How it goes; rates are a minute's, since then."""
+
+        def rate(now: int, then: int) -> str:
+            return f"{(now - then) * 60 / since_seconds:.0f}"
+
+        return (
+            f"{seconds / 60:5.1f} min: a minute: {rate(self.sessions, before.sessions)} sessions, "
+            f"{rate(self.letters, before.letters)} letters, {rate(self.retrieved, before.retrieved)} retrieved, "
+            f"{rate(self.deleted, before.deleted)} deleted; {self.faults} faults, {self.broken} promises broken"
+        )
+
+
+def work(world: World, ledger: Ledger, site: str) -> tuple[int, int, int]:
+    """How many messages were accepted, retrieved and deleted for certain, at one of the servers."""
+    return _work(letter for letter in ledger.letters.values() if world.boxes[letter.mailbox].site == site)
+
+
+def _work(letters: Iterable[Letter]) -> tuple[int, int, int]:
+    accepted = retrieved = deleted = 0
+    for letter in letters:
+        accepted += ACCEPTED in letter.outcomes
+        retrieved += letter.seen
+        deleted += letter.gone
+    return accepted, retrieved, deleted
+
+
+def lines(world: World, ledger: Ledger, gauges: Gauges, seconds: float, seed: int) -> Iterator[str]:
     """All of it."""
     yield from _mail(ledger)
-    kinds = sorted({kind for kind, _ in ledger.counts} - {"fate"}, key=lambda kind: (kind != "faults", kind))
-    for kind in kinds:
-        counts = sorted((what, count) for (one, what), count in ledger.counts.items() if one == kind)
-        yield f"{kind}: " + ", ".join(f"{what} {count}" for what, count in counts)
+    yield from _work_a_minute(world, ledger, seconds)
+    yield from _table("faults", _counts(ledger, "faults of "))
+    yield from _table("sessions", _counts(ledger, "sessions, "))
+    told = ("fate", "faults of ", "sessions of ", "sessions, ")
+    yield ""
+    yield "further:"
+    for kind in sorted({kind for kind, _ in ledger.counts}):
+        if not kind.startswith(told):
+            counts = sorted((what, count) for (one, what), count in ledger.counts.items() if one == kind)
+            yield f"  {kind}: " + ", ".join(f"{what} {count}" for what, count in counts)
     for what, reason in world.left_out.items():
-        yield f"left out: {what}: {reason}"
-    for when, processes in (("at the beginning", before), ("at the end", after)):
-        for one in processes:
-            yield f"{when}: {one.role}: {one.descriptors} descriptors, {one.memory_mib:.0f} MiB"
+        yield f"  left out: {what}: {reason}"
+    yield from _processes(gauges)
     yield ""
     yield from ledger.shown()
     broken = len(ledger.violations)
@@ -30,6 +90,7 @@ def lines(
 
 def _mail(ledger: Ledger) -> Iterator[str]:
     letters = ledger.letters.values()
+    yield ""
     yield f"letters offered   {len(letters):8}"
     for outcome in (ACCEPTED, REFUSED, UNKNOWN):
         count = sum(letter.outcomes[-1] == outcome for letter in letters)
@@ -40,3 +101,62 @@ def _mail(ledger: Ledger) -> Iterator[str]:
     fates = sorted((fate, count) for (kind, fate), count in ledger.counts.items() if kind == "fate")
     for fate, count in fates:
         yield f"  {fate:60} {count:8}"
+
+
+def _work_a_minute(world: World, ledger: Ledger, seconds: float) -> Iterator[str]:
+    """What was done, by server."""
+    minutes = max(seconds, 1.0) / 60
+    rows = []
+    for site in world.sites:
+        completed = ledger.counts[f"sessions of {site}", "completed"]
+        rows.append((site, completed, *work(world, ledger, site)))
+    rows.append(("all", *(sum(row[column] for row in rows) for column in range(1, 5))))
+    yield ""
+    yield f"a minute, over {minutes:.1f} minutes:"
+    yield f"  {'':10}{'sessions':>12}{'accepted':>12}{'retrieved':>12}{'deleted':>12}"
+    for name, *counts in rows:
+        yield f"  {name:10}" + "".join(f"{count / minutes:12.0f}" for count in counts)
+
+
+def _counts(ledger: Ledger, begins: str) -> dict[str, dict[str, int]]:
+    """By what comes behind the beginning of a kind, and by what."""
+    found: dict[str, dict[str, int]] = {}
+    for (kind, what), count in sorted(ledger.counts.items()):
+        if kind.startswith(begins):
+            found.setdefault(kind.removeprefix(begins), {})[what] = count
+    return found
+
+
+def _table(title: str, counts: dict[str, dict[str, int]]) -> Iterator[str]:
+    """Rows are what has happened, columns where it has."""
+    columns = list(counts)
+    width = max([9, *map(len, columns)]) + 1
+    yield ""
+    yield f"{title + ':':30}" + "".join(f"{one:>{width}}" for one in columns)
+    for what in sorted({what for row in counts.values() for what in row}):
+        numbers = [counts[one].get(what, 0) for one in columns]
+        yield f"  {what[:27]:28}" + "".join(f"{number or '-':>{width}}" for number in numbers)
+
+
+def _processes(gauges: Gauges) -> Iterator[str]:
+    """Memory of their own, and descriptors: at the beginning, at the end, and the most that there was."""
+    yield ""
+    yield f"{'processes:':30}{'beginning':>18}{'end':>18}{'most':>18}"
+    first, last = (_largest(one) for one in (gauges.first, gauges.last))
+    for kind, most in gauges.peaks().items():
+        cells = [f"{one[0]} fd {one[1]:5.0f} MiB" if one else "-" for one in (first.get(kind), last.get(kind), most)]
+        yield f"  {' '.join(kind):28}" + "".join(f"{cell:>18}" for cell in cells)
+    for life in gauges.long_lives():
+        one = life.process
+        yield (
+            f"  {one.site} {one.role} {one.pid}, {life.seconds / 60:.0f} minutes: "
+            f"{life.settled_mib():.1f} MiB when settled, {life.last_mib():.1f} MiB at last"
+        )
+
+
+def _largest(processes: Sequence[Process]) -> dict[tuple[str, str], tuple[int, float]]:
+    found: dict[tuple[str, str], tuple[int, float]] = {}
+    for one in processes:
+        descriptors, mib = found.get((one.site, one.role), (0, 0.0))
+        found[one.site, one.role] = max(descriptors, one.descriptors), max(mib, one.memory_mib)
+    return found

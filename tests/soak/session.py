@@ -14,9 +14,9 @@ import time
 import attrs
 
 from tests.integration.wire import Wire
+from tests.soak.boxes import PASSWORD, Box
 from tests.soak.ledger import Ledger
 from tests.soak.letters import known
-from tests.soak.world import PASSWORD, Box, World
 
 #: What a client hears while something is broken, and what it hears when another session has the mailbox.
 _EXPECTED = (b"-ERR [SYS/TEMP]", b"-ERR [IN-USE]")
@@ -40,7 +40,6 @@ class Session:
 
     name: str
     box: Box
-    world: World
     ledger: Ledger
     chance: random.Random
     wire: Wire

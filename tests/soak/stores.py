@@ -1,5 +1,5 @@
 """
-Mail seen behind the server's back: what is in Maildirs, spools and tables, and deliveries by others than tpops.
+Mail seen behind the server's back: what is in Maildirs and spools, and deliveries by others than tpops.
 
 Limits: spools are read when nobody writes to them.  Fields that were put before the token do not count (L{letters}).
 """
@@ -13,9 +13,9 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.integration.mariadb import MariaDB
 from tests.soak.letters import known
 
 #: Seconds that a delivery waits for the locks of a spool.
@@ -79,14 +79,19 @@ class Spool:
         return [re.sub(rb"^>(>*From )", rb"\1", part, flags=re.MULTILINE) for part in parts]
 
 
-def deliver_to_maildir(maildir: Path, name: str, octets: bytes) -> None:
-    """Deliver as the rules of Maildirs say."""
+def deliver_to_maildir(maildir: Path, name: str, octets: bytes, own: Callable[[Path], None]) -> None:
+    """
+    Deliver as the rules of Maildirs say.
+
+    @param own: gives the file to the owner of the mail
+    """
     temporary = maildir / "tmp" / name
     try:
         with open(temporary, "xb") as file:
             file.write(octets)
             file.flush()
             os.fsync(file.fileno())
+        own(temporary)
         os.rename(temporary, maildir / "new" / name)
     except OSError:
         with contextlib.suppress(FileNotFoundError):
@@ -97,31 +102,6 @@ def deliver_to_maildir(maildir: Path, name: str, octets: bytes) -> None:
 def in_maildir(maildir: Path) -> list[bytes]:
     """Its messages."""
     return [path.read_bytes() for part in ("new", "cur") for path in (maildir / part).iterdir()]
-
-
-def in_database(mariadb: MariaDB, database: str, name: str) -> list[bytes]:
-    """The messages of somebody in the tables of schema v2; counters that are wrong are an error."""
-    rows = mariadb.run(
-        "SELECT m.content, c.data, m.sequence FROM tpops_mailbox b JOIN tpops_message m ON m.mailbox = b.id "
-        f"JOIN tpops_chunk c ON c.content = m.content WHERE b.name = '{name}' ORDER BY m.sequence, c.part",
-        database=database,
-    )
-    found: dict[int, bytes] = {}
-    for content, data, _ in rows:
-        found[content] = found.get(content, b"") + data
-    return list(found.values())
-
-
-def left_in_database(mariadb: MariaDB, database: str) -> dict[str, int]:
-    """What must not be there when nobody is logged in: leases, contents without a message, counters that are wrong."""
-    questions = {
-        "leases": "SELECT COUNT(*) FROM tpops_lease WHERE owner <> ''",
-        "contents without a message": "SELECT COUNT(*) FROM tpops_content c LEFT JOIN tpops_message m "
-        "ON m.content = c.id WHERE m.content IS NULL",
-        "wrong counters": "SELECT COUNT(*) FROM tpops_mailbox b WHERE messages <> "
-        "(SELECT COUNT(*) FROM tpops_message m WHERE m.mailbox = b.id)",
-    }
-    return {what: int(mariadb.run(sql, database=database)[0][0]) for what, sql in questions.items()}
 
 
 def identified(messages: list[bytes]) -> list[tuple[str, str]]:
