@@ -48,6 +48,7 @@ class DoorTests(StatusCase):
         cookie = answer.headers["Set-Cookie"]
         self.assertRegex(cookie, r"^tpops_status=[0-9a-f.]+; Path=/; HttpOnly; SameSite=strict$")
         self.assertNotIn(TOKEN, cookie)
+        self.assertIn("status: opened from 127.0.0.1", server.output())
         value = cookie.partition(";")[0]
         page = self.ask(server, Cookie=value)
         self.assertEqual(page.status, 200)

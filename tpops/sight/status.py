@@ -196,6 +196,7 @@ class StatusPage(Resource):
         given = request.args.get(b"token", [b""])[0].strip()
         verdict = self._gate.token(given, _host(request)) if given else Verdict.NOTHING
         if verdict is Verdict.RIGHT:
+            _log.info("status: opened from {peer}", event="status-opened", peer=_peer(request))
             return _redirected(request, self._gate.cookie(), None)
         body = self._ask_for_token(request, verdict)
         if verdict is not Verdict.WRONG:
@@ -219,8 +220,7 @@ class StatusPage(Resource):
         return verdict
 
     def _tell_wrong(self, request: Request) -> None:
-        peer = _host(request) or "the UNIX socket"
-        _log.warn("status: wrong token from {peer}", event="status-refused", peer=peer)
+        _log.warn("status: wrong token from {peer}", event="status-refused", peer=_peer(request))
 
     def _ask_for_token(self, request: Request, verdict: Verdict) -> bytes:
         _refuse(request, verdict)
@@ -282,6 +282,11 @@ def _plain(request: Request, code: int, text: bytes) -> bytes:
 def _host(request: Request) -> str:
     """The client's address, "" for a UNIX socket."""
     return str(getattr(request.getClientAddress(), "host", ""))
+
+
+def _peer(request: Request) -> str:
+    """The same for the log."""
+    return _host(request) or "the UNIX socket"
 
 
 def _octets(name: str) -> bytes:
