@@ -69,11 +69,20 @@ class DoorTests(StatusCase):
         self.assertEqual(wrong.status, 401)
         self.assertIn("That is not the token.", wrong.text)
         self.assertNotIn("Set-Cookie", wrong.headers)
-        statuses = [self.ask(server, "/data", Authorization=f"Bearer wrong{n}").status for n in range(11)]
-        self.assertEqual((statuses[0], statuses[-1]), (401, 429))
-        for answer in (self.log_in(server), self.ask(server, "/data", Authorization=f"Bearer {TOKEN}")):
-            self.assertEqual((answer.status, answer.headers["Retry-After"]), (429, "60"))
-        self.assertIn("Too many wrong tries.", self.log_in(server).text)
+
+        def exhaust() -> None:
+            """Guess until there are no tries left."""
+            while (status := self.ask(server, "/data", Authorization="Bearer wrong").status) == 401:
+                pass
+            self.assertEqual(status, 429)
+
+        exhaust()
+        answer = self.ask(server, "/data", Authorization=f"Bearer {TOKEN}")
+        self.assertEqual((answer.status, answer.headers["Retry-After"]), (429, "60"))
+        exhaust()
+        answer = self.log_in(server)
+        self.assertEqual((answer.status, answer.headers["Retry-After"]), (429, "60"))
+        self.assertIn("Too many wrong tries.", answer.text)
         self.assertEqual(self.ask(server, "/data", Cookie=cookie).status, 200)
         output = server.output()
         self.assertIn("status: wrong token from 127.0.0.1", output)
@@ -202,8 +211,14 @@ class HTTPTests(StatusCase):
         server.session().command(b"NOOP")
         for one in crowd:
             one.close()
-        wait_until(lambda: not refused())
-        self.assertEqual(self.ask(server).status, 401)
+
+        def served() -> bool:
+            try:
+                return self.ask(server).status == 401
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                return False
+
+        wait_until(served)
 
     def test_one_request_a_connection(self) -> None:
         """Promise: a connection ends with its request, whatever is sent behind it."""

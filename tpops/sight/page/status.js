@@ -235,9 +235,10 @@ async function look() {
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     show(await answer.json());
     lastGood = Date.now();
+    $("live").title = "";
     live("on", "Live");
   } catch (problem) {
-    console.warn(problem);
+    $("live").title = String(problem);
     live("off", lastGood ? `No answer since ${new Date(lastGood).toLocaleTimeString()}` : "No answer");
   }
   clearTimeout(timer);
