@@ -37,6 +37,7 @@ from tpops.policy.memory import AnyMemory, octets_of, text_of
 from tpops.postfix.service import RelayService
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
+from tpops.protocol.relayed import Relayed, Step
 from tpops.protocol.sasl import CramMD5, LoginExchange, Mechanisms, Plain
 from tpops.protocol.scram import KeysOf
 from tpops.server import channel
@@ -268,13 +269,15 @@ class Generation:
 
     def _bearer_tokens(self) -> Any:
         """Who answers the questions of OAUTHBEARER and XOAUTH2, None where they are not wanted."""
-        if not self.config.oauth.used:
+        if not self.config.oauth.used or self._apart is not None:
             return None
         oauth = drivers.load("tpops.cred.oauth", "OAuth", "oauth", "[oauth]")
         return oauth(self._backend.names, self._reactor, self._backend.run_in_thread, **self.config.oauth.settings())
 
     async def _consult(self, question: object) -> object:
         """See L{Shared.consult}."""
+        if isinstance(question, Step) and self._apart is not None:
+            return await self._apart.link.step(question)
         if isinstance(question, TokenQuestion) and self._oauth is not None:
             return await self._oauth.answer(question)
         if isinstance(question, KeysOf) and self._keyring is not None:
@@ -287,14 +290,16 @@ class Generation:
 
         @param proven: "APOP" and the SASL mechanisms that the accounts can use beside their passwords
         """
-        protocol = self.config.protocol
+        protocol, relayed = self.config.protocol, self._apart is not None
         mechanisms: Mechanisms = {b"PLAIN": Plain, b"LOGIN": LoginExchange}
         if "CRAM-MD5" in proven:
             mechanisms[b"CRAM-MD5"] = lambda: CramMD5(self.shared.stamp())
         if self.config.oauth.used:
             advice = Advice(" ".join(self.config.oauth.scopes), self.config.oauth.openid_configuration)
             mechanisms |= {b"OAUTHBEARER": partial(OAuthBearer, advice), b"XOAUTH2": partial(XOAuth2, advice)}
-        mechanisms.update(channel.scram(proven, {}))
+            if relayed:
+                mechanisms |= {name: partial(Relayed, name, {}) for name in (b"OAUTHBEARER", b"XOAUTH2")}
+        mechanisms.update(channel.scram(proven, {}, relayed))
         base = Offer(
             apop="APOP" in proven,
             greeting=protocol.greeting,
@@ -303,7 +308,7 @@ class Generation:
             login_delay=round(self.config.limits.login_delay_seconds),
             implementation=file_assembly.implementation(),
         )
-        over_tls = channel.OverTLS(proven, self._clients, self._backend.names.same)
+        over_tls = channel.OverTLS(proven, self._clients, self._backend.names.same, relayed)
         return Offers(base, protocol.plaintext, protocol.plaintext_networks, over_tls, apop_only=protocol.apop_only)
 
     def _make_certificates(self) -> Certificates | None:
@@ -319,7 +324,7 @@ class Generation:
         proven = self._backend.proofs() if self._apart is None else self._apart.proofs
         if not proven:
             return
-        if channel.scram(proven, {}):
+        if channel.scram(proven, {}) and self._apart is None:
             self._keyring = Keyring(
                 self._backend.sources,
                 self._backend.names,

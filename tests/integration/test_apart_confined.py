@@ -159,6 +159,12 @@ class ConfinedTests(ApartCase):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
         self.assertIn(_CONFINED, done.stdout)
+        (server.directory / "users").write_text(f"ann:{{PLAIN}}x:1000:1000::{self.maildir}::userdb_mail=mysql:ann\n")
+        server.configuration["accounts"] = [{"driver": "passwd_file", "path": "users"}]
+        server.write_configuration()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("'ann' has his mail in mysql:, which belongs to no user of this machine", done.stderr)
         server.configuration["sessions"]["confine"] = "none"
         server.start()
         self.assertIn('sessions are not confined: sessions.confine is "none"', server.output())

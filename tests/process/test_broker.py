@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import struct
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.apart_case import children
 from tests.integration.server import end, toml, wait_until
 from tests.integration.test_twistd import reachable_directory
+from tests.scram_client import ScramClient
 from tpops.config.load import load
 from tpops.errors import BadCredentials, ConfigError, LookupUnavailable, MaildropBroken
 from tpops.process import broker
@@ -105,7 +107,7 @@ class BrokerTests(SynchronousTestCase):
     def test_logins(self) -> None:
         """Promise: right is right; wrong, unknown and root are not; the front has no say in whose mail it is."""
         self.check_works()
-        self.assertEqual(self.proofs, {"APOP", "CRAM-MD5"})
+        self.assertEqual(self.proofs, {"APOP", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"})
         for name, proof in ((b"joe", b"wrong"), (b"joe", b""), (b"", b""), (b"nobody", b"right"), (b"\xff", b"right")):
             self.assertIsInstance(self.refusal(LoginRecord("password", name, proof)), BadCredentials, name)
         self.assertIsInstance(self.refusal(LoginRecord("password", b"boss", b"right")), MaildropBroken)
@@ -118,6 +120,45 @@ class BrokerTests(SynchronousTestCase):
         for wrong in ({"kind": "proven"}, {"account": {"name": "joe", "uid": UID}}):
             record = {**LoginRecord("password", b"joe", b"").record(), **wrong}
             self.assertEqual(self.said(self.ask(pack(record))), {})
+
+    def step(self, message: bytes, ticket: bytes = b"", mechanism: bytes = b"SCRAM-SHA-256") -> dict[str, Any]:
+        """What the judge says of a message of an exchange."""
+        control = self.ask(LoginRecord("sasl", mechanism, message, ticket))
+        said = self.said(control)
+        self.assertEqual(self.said(control), {}, "nobody listens to it any more")
+        return said
+
+    def test_exchanges(self) -> None:
+        """Promise: a ticket is good once, for what it was given for; made up ones for nothing; no keys come out."""
+        client = ScramClient(b"joe", b"right")
+        said = self.step(client.first())["step"]
+        self.assertEqual(set(said), {"challenge", "ticket"})
+        ticket = b64decode(said["ticket"])
+        self.assertIsInstance(self.refusal(LoginRecord("ticket", b"joe", b"", ticket)), BadCredentials)
+        said = self.step(client.first())["step"]
+        ticket, final = b64decode(said["ticket"]), client.final(b64decode(said["challenge"]))
+        said = self.step(final, ticket)["step"]
+        self.assertEqual(b64decode(said["challenge"]), client.expected)
+        self.assertEqual(self.step(final, ticket)["step"], {"malformed": "the exchange has taken too long"})
+        said = self.step(b"", b64decode(said["ticket"]))["step"]
+        self.assertEqual(b64decode(said["proven"]), b"joe")
+        login = LoginRecord("ticket", b"boss", b"", b64decode(said["ticket"]))
+        control = self.ask(login)
+        self.assertEqual(self.said(control)["verified"]["user"], "joe", "whatever the front says")
+        control.close()
+        self.assertIsInstance(self.refusal(login), BadCredentials)
+        self.assertIsInstance(self.refusal(LoginRecord("ticket", b"joe", b"", b"x" * 18)), BadCredentials)
+        self.assertIsInstance(self.refusal(LoginRecord("ticket", b"joe", b"")), BadCredentials)
+        wrong = ScramClient(b"joe", b"wrong")
+        said = self.step(wrong.first())["step"]
+        said = self.step(wrong.final(b64decode(said["challenge"])), b64decode(said["ticket"]))["step"]
+        self.assertEqual((b64decode(said["rejected"]), said["why"]), (b"joe", "wrong password"))
+        self.assertIn("malformed", self.step(b"nonsense")["step"])
+        self.assertEqual(self.step(b"x", mechanism=b"PLAIN"), {})
+        for target in (b"[", b"[1]", b'{"x": 1}'):
+            record = LoginRecord("sasl", b"SCRAM-SHA-256-PLUS", client.first(), target=target)
+            self.assertEqual(self.said(self.ask(record)), {})
+        wait_until(lambda: len(children(self.process.pid)) == 1, "only the judge is left")
 
     def test_hostile_records(self) -> None:
         """Promise: truncated, too long, with descriptors where none belong, or empty: dropped, and no more."""

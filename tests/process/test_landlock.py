@@ -18,7 +18,7 @@ from tests.integration.test_twistd import reachable_directory
 from tests.support import need_landlock
 from tpops import assembly
 from tpops.config.schema import Config
-from tpops.errors import ConfigError
+from tpops.errors import ConfigError, MaildropBroken
 from tpops.model import Account
 from tpops.process import confinement, landlock
 from tpops.process.confinement import confine, in_words, version_of
@@ -317,6 +317,14 @@ class ConfinementTests(ConfinedCase):
         self.assertEqual(self.confined(account, work), [])
         wait_until(lambda: not (spools / "joe.lock").exists(), "the dotlock is gone")
         self.assertEqual(os.listdir(spools), ["joe"])
+
+    def test_mail_that_is_nobody_s(self) -> None:
+        """Promise: mail in a database, or on another server, is refused with the reason, confined or not."""
+        config = Config.model_validate(_OWNER)
+        maildrops = assembly.file_maildrops(config, "/nowhere", Clock(), None)
+        account = Account("joe", "x", maildrop="mysql:")
+        problem = self.assertRaises(MaildropBroken, confine, config, 0, maildrops, account, DotlocksBeside())
+        self.assertIn("'joe' has his mail in a 'mysql:' location, which belongs to no user", str(problem))
 
     def test_words(self) -> None:
         """Promise: where it cannot be had, "landlock" does not start, and "auto" says so."""

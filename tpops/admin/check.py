@@ -97,7 +97,7 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
     if "delivery" in config.model_fields_set or config.lmtp.listen:
         warnings.extend(_delivery_warnings(config))
     if config.oauth.used:
-        yield from _oauth_problems(config, who)
+        yield from _oauth_problems(config, verifies)
     yield from app_password_check.problems(config, verifies.may)
     yield from sink_check.problems(config, who)
     warnings.extend(sink_check.warnings(config, who))
@@ -122,7 +122,13 @@ def _location_problems(config: Config, source: Source) -> Iterator[str]:
     split = sources.login_names(config).split
     for record in source.records():
         try:
-            locations.expand(config.mail.location, record.account, split)
+            found = locations.expand(config.mail.location, record.account, split)
+            kinds = {one.kind for one in found} - set(locations.FILES)
+            if config.sessions.apart and kinds:
+                raise MaildropBroken(
+                    f"{record.account.name!r} has his mail in {', '.join(sorted(kinds))}:, which belongs to no user of "
+                    'this machine; sessions.run_as = "owner" serves maildir: and mbox:'
+                )
         except MaildropBroken as error:
             bad += 1
             if bad <= _NAMED_ACCOUNTS:

@@ -330,9 +330,8 @@ class Config(Section):
     @classmethod
     def _owners_can_serve(cls, value: Sessions, info: ValidationInfo) -> Sessions:
         tables = info.data
-        if value.apart and {"server", "mail", "oauth", "tls", "lmtp", "limits"} <= tables.keys():
+        if value.apart and {"server", "mail", "tls", "lmtp", "limits"} <= tables.keys():
             used = {
-                "[oauth]": tables["oauth"].used,
                 "tls.client_certificates": tables["tls"].client_certificates != "off",
                 "lmtp.listen": tables["lmtp"].listen,
                 "limits.octets_per_second (octets_per_second_per_session can)": tables["limits"].octets_per_second,

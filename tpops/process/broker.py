@@ -193,6 +193,10 @@ class Broker:
         if "account" in answer:
             login = LoginRecord.of(answer["login"])
             self._begin(Start(account_of(answer["account"]), answer["useropt"], login, control))
+        elif "step" in answer:
+            if "rejected" in answer["step"]:
+                self._guesses.wrong()
+            self._tell(control, {"step": answer["step"]})
         elif "bad" in answer:
             self._complain(f"a record that is none: {answer['bad']}")
             control.close()
@@ -234,9 +238,12 @@ class Broker:
             os.write(2, f"broker: {what}; it is dropped, the {self._bad_records}. of its kind\n".encode())
 
     def _refuse(self, control: socket.socket, why: TpopsError) -> None:
+        self._tell(control, refusal(why))
+
+    def _tell(self, control: socket.socket, what: dict[str, object]) -> None:
         """Tell the front, which may not read or be gone: then it finds the socket closed."""
         with contextlib.suppress(OSError):
-            control.send(pack(refusal(why)), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            control.send(pack(what), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         control.close()
 
 

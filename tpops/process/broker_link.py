@@ -29,6 +29,7 @@ from tpops.events.text import one_line
 from tpops.mailbox.tally import TALLY
 from tpops.model import Peer
 from tpops.process import handoff
+from tpops.process.exchanges import packed
 from tpops.process.packets import Reading
 from tpops.process.records import (
     MOST_OCTETS,
@@ -44,7 +45,9 @@ from tpops.process.records import (
     parse,
     text,
 )
-from tpops.protocol.actions import AnyLogin, Login, LoginByDigest, LoginByKeyedDigest
+from tpops.process.step_line import Answer, StepLine
+from tpops.protocol.actions import AnyLogin, Login, LoginByDigest, LoginByKeyedDigest, LoginByTicket
+from tpops.protocol.relayed import Step
 from tpops.server.apart import Opened, take_note, take_transcript
 from tpops.server.pop3 import POP3Server
 
@@ -147,9 +150,18 @@ class BrokerLink(Reading):
 
     def ask(self, action: AnyLogin, peer: Peer, stamp: bytes) -> ControlLine:
         """See L{tpops.server.apart.Apart}."""
+        return ControlLine(self._reactor, self._send(_record(action, peer, stamp)), self._greets)
+
+    def step(self, step: Step) -> Deferred[Answer]:
+        """See L{tpops.server.apart.Apart}."""
+        record = LoginRecord("sasl", step.mechanism, step.message, step.ticket, packed(step.bindings))
+        return StepLine(self._reactor, self._send(record)).answer
+
+    def _send(self, login: LoginRecord) -> socket.socket:
+        """Send a record; gives our end of its control."""
         if self._gone:
             raise LookupUnavailable("the broker is gone")
-        record = pack(_record(action, peer, stamp).record())
+        record = pack(login.record())
         try:
             ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as problem:
@@ -161,7 +173,7 @@ class BrokerLink(Reading):
             raise LookupUnavailable(f"the broker cannot be asked: {problem.strerror}") from None
         finally:
             its.close()
-        return ControlLine(self._reactor, ours, self._greets)
+        return ours
 
 
 def _record(action: AnyLogin, peer: Peer, stamp: bytes) -> LoginRecord:
@@ -172,6 +184,8 @@ def _record(action: AnyLogin, peer: Peer, stamp: bytes) -> LoginRecord:
         record = LoginRecord("apop", action.name, action.digest, stamp)
     elif isinstance(action, LoginByKeyedDigest):
         record = LoginRecord("cram-md5", action.name, action.digest, action.challenge)
+    elif isinstance(action, LoginByTicket):
+        record = LoginRecord("ticket", action.name, b"", action.proof)
     else:
         raise LookupUnavailable(f"{type(action).__name__} proves nothing to the broker")
     if max(map(len, (record.name, record.proof, record.challenge, record.target))) > MOST_SECRET_OCTETS:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from tpops.errors import ConfigError, MaildropBroken
 from tpops.mailbox import folder_names, maildir, spool_locks
-from tpops.mailbox.locations import Maildrops
+from tpops.mailbox.locations import FILES, Maildrops
 from tpops.model import Account
 from tpops.process import landlock
 from tpops.process.dotlocks import DotlocksBeside
@@ -70,16 +70,21 @@ def confine(config: Config, version: int, maildrops: Maildrops, account: Account
     @raise TpopsError: when there is no such maildrop
     @raise OSError: when the kernel refuses
     """
+    account, kind, place = maildrops.where(account)
+    if kind not in FILES:
+        raise MaildropBroken(
+            f"{account.name!r} has his mail in a '{kind}:' location, which belongs to no user of this machine; "
+            'sessions.run_as = "owner" serves maildir: and mbox:'
+        )
     if not version:
         return
-    account, kind, place = maildrops.where(account)
     if kind == "mbox":
         rules = tuple(_spool(config, maildrops, place))
         if config.mbox.dotlock != spool_locks.NEVER:
             beside = Rule(os.path.dirname(place), KEEP_FILES & ~REFER)
             dotlocks.begin(place, lambda: landlock.restrict((beside,), version))
     else:
-        rules = tuple(_maildir(config, account, place)) if kind == "maildir" else ()
+        rules = tuple(_maildir(config, account, place))
     landlock.restrict(rules, version)
 
 

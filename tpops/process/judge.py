@@ -39,17 +39,15 @@ from tpops.config.load import load
 from tpops.config.schema import Config
 from tpops.cred.masters import Masters
 from tpops.cred.names import NamePart
-from tpops.credentials import Acting, APOPCredentials, CRAMMD5Credentials, NamePassword
+from tpops.credentials import Acting, APOPCredentials, CRAMMD5Credentials, NamePassword, Proven
 from tpops.errors import BadCredentials, ConfigError, LookupUnavailable, TpopsError
 from tpops.model import Account, Caller, Peer
 from tpops.process import handoff
+from tpops.process.exchanges import Exchanges
 from tpops.process.packets import Packets
 from tpops.process.records import NUMBER, BadRecord, LoginRecord, account_record, parse, refusal
 
 _log = Logger()
-
-#: What a front can let clients use; what else there is needs secrets in the front.
-PROOFS = frozenset(("APOP", "CRAM-MD5"))
 
 
 class Verdicts:
@@ -59,10 +57,12 @@ class Verdicts:
     @param backend: the accounts
     """
 
-    def __init__(self, config: Config, backend: Backend) -> None:
+    def __init__(self, config: Config, backend: Backend, reactor: Any) -> None:
         self._backend = backend
+        self.proofs = backend.proofs()
         self._useropt = NamePart(config.sessions.useropt) if config.sessions.useropt else None
         self._masters = Masters(backend.checker.requestAvatarId, backend.names, **config.masters.settings())
+        self.exchanges = Exchanges(config, backend, reactor, self.proofs, lambda name: self._taken(name)[0])
 
     async def of(self, login: LoginRecord) -> tuple[Account, str]:
         """
@@ -70,7 +70,8 @@ class Verdicts:
 
         @raise LoginError: when he may not
         """
-        name, useropt = self._taken(login.name)
+        proven = self.exchanges.proven(login.challenge) if login.kind == "ticket" else None
+        name, useropt = self._taken(login.name if proven is None else proven.name)
         target, option = self._taken(login.target) if login.target else (b"", "")
         peer = Peer(login.host, login.port, login.local_host, login.local_port, login.session)
         own = login.kind == "password" and login.target in (b"", login.name)
@@ -78,7 +79,9 @@ class Verdicts:
         checker: Any = self._backend.checker
         try:
             credentials: object
-            if login.kind == "apop":
+            if proven is not None:
+                credentials = Proven(name, peer, proven.source)
+            elif login.kind == "apop":
                 credentials = APOPCredentials(name, login.challenge, login.proof, peer)
             elif login.kind == "cram-md5":
                 credentials = CRAMMD5Credentials(name, login.challenge, login.proof, peer)
@@ -126,15 +129,14 @@ class Judge:
         try:
             config = load(path, text=text).config
             self._backend = Backend(config, self._reactor)
-            self._verdicts = Verdicts(config, self._backend)
             for source in self._backend.sources:
                 source.start()
-            proofs = self._backend.proofs() & PROOFS
+            self._verdicts = Verdicts(config, self._backend, self._reactor)
         except ConfigError as problem:
             self._channel.send({"failed": list(problem.problems)})
             return False
         self._reactor.addSystemEventTrigger("before", "shutdown", self._stop)
-        self._channel.send({"ready": sorted(proofs)})
+        self._channel.send({"ready": sorted(self._verdicts.proofs)})
         return True
 
     def _received(self, octets: bytes) -> None:
@@ -146,9 +148,12 @@ class Judge:
         answer: dict[str, object] = {"answer": number}
         try:
             login = LoginRecord.of(parse(octets[NUMBER.size :]))
-            account, useropt = await self._verdicts.of(login)
-            known = attrs.evolve(login, proof=b"").record()
-            answer |= {"account": account_record(account), "useropt": useropt, "login": known}
+            if login.kind == "sasl":
+                answer["step"] = await self._verdicts.exchanges.step(login)
+            else:
+                account, useropt = await self._verdicts.of(login)
+                known = attrs.evolve(login, proof=b"").record()
+                answer |= {"account": account_record(account), "useropt": useropt, "login": known}
         except BadRecord as problem:
             answer["bad"] = str(problem)
         except TpopsError as problem:
@@ -163,6 +168,8 @@ class Judge:
             self._reactor.stop()
 
     def _stop(self) -> Deferred[None] | None:
+        if self._verdicts is not None:
+            self._verdicts.exchanges.stop()
         return Deferred.fromCoroutine(self._backend.stop()) if self._backend is not None else None
 
 

@@ -15,7 +15,8 @@ clients is looked at here, field by field, before anything is done with it.
     front to session          {"go": {...}} with the client's descriptor, see L{Go}; {"stop": true}
     broker to judge           L{NUMBER}, and the record as it came
     judge to broker           {"answer": number, "account": {...}, "useropt": text, "login": {...} without the proof},
-                              {"answer", "refused", "why"}, or {"answer", "bad": why it is no record}
+                              {"answer", "refused", "why"}, {"answer", "step": {...}} for a message of an exchange,
+                              which goes on to the front, or {"answer", "bad": why it is no record}
 
 Limits: pure.  What is not exactly of this form is L{BadRecord}.
 """
@@ -51,8 +52,8 @@ NUMBER = struct.Struct("!Q")
 
 _T = TypeVar("_T")
 
-Kind = Literal["password", "apop", "cram-md5"]
-KINDS: tuple[Kind, ...] = ("password", "apop", "cram-md5")
+Kind = Literal["password", "apop", "cram-md5", "sasl", "ticket"]
+KINDS: tuple[Kind, ...] = ("password", "apop", "cram-md5", "sasl", "ticket")
 
 #: Refusals that can be passed on.
 _REFUSALS: Mapping[str, type[TpopsError]] = {
@@ -150,11 +151,12 @@ class LoginRecord:
     """
     A login as a front tells it; nothing of it is believed before it is verified.
 
-    @ivar kind: how the client proves himself
-    @ivar name: whose proof it is, as he sent it
-    @ivar proof: password or digest
-    @ivar challenge: what the digest is over, b"" for passwords
-    @ivar target: for whom he wants to act, b"" for himself
+    @ivar kind: how the client proves himself; "sasl" is a message of an exchange that the judge conducts, "ticket" is
+        its end
+    @ivar name: whose proof it is, as he sent it; the mechanism of a message
+    @ivar proof: password, digest or message
+    @ivar challenge: what the digest is over; the ticket of an exchange; b"" for passwords
+    @ivar target: for whom he wants to act, b"" for himself; the channel bindings of a message
     """
 
     kind: Kind
@@ -182,7 +184,7 @@ class LoginRecord:
         return cls(
             kind=found["kind"],
             name=octets(found["name"]),
-            proof=octets(found["proof"]),
+            proof=octets(found["proof"], MOST_REST_OCTETS if found["kind"] == "sasl" else MOST_SECRET_OCTETS),
             challenge=octets(found["challenge"]),
             target=octets(found["target"]),
             host=text(found["host"], 256),

@@ -57,6 +57,18 @@ class LoginProven:
 
 
 @dataclass(frozen=True, slots=True)
+class LoginByTicket:
+    """
+    The same for a name that another process has verified.
+
+    @ivar proof: its ticket, which is good once
+    """
+
+    name: bytes
+    proof: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class LoginRejected:
     """
     A SASL exchange has found that the proof is wrong: a failed login.
@@ -123,6 +135,6 @@ class Close:
 
 
 #: What begins a login.
-AnyLogin = Login | LoginByDigest | LoginByKeyedDigest | LoginProven | LoginRejected
+AnyLogin = Login | LoginByDigest | LoginByKeyedDigest | LoginProven | LoginByTicket | LoginRejected
 Action = AnyLogin | Consult | StartTLS | Retrieve | Listing | Commit | Close
 Result = bytes | Action

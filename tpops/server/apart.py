@@ -26,6 +26,7 @@ from tpops.interfaces import ITicket
 from tpops.model import Peer, Session
 from tpops.protocol import replies
 from tpops.protocol.actions import AnyLogin, LoginProven, LoginRejected
+from tpops.protocol.relayed import Step
 from tpops.server.glance import Seen
 from tpops.server.pace import PER_SESSION
 from tpops.server.reasons import SESSION_LIMIT, WRITE_STALLED
@@ -126,6 +127,9 @@ class Apart(Protocol):
 
     def ask(self, action: AnyLogin, peer: Peer, stamp: bytes) -> Control:
         """Begin a login.  @raise LookupUnavailable: when that is not possible now"""
+
+    def step(self, step: Step) -> Awaitable[object]:
+        """What becomes of a message of a SASL exchange.  @raise LookupUnavailable: when nobody can say"""
 
 
 #: Two sockets that are connected with each other.

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
 
 from tpops.protocol.external import External
+from tpops.protocol.relayed import Relayed
 from tpops.protocol.sasl import Mechanisms
 from tpops.protocol.scram import DIGESTS, Bindings, Scram
 from tpops.server.client_certificates import ClientCertificates
@@ -47,18 +48,22 @@ def bindings(connection: SSL.Connection) -> Bindings:
     return found
 
 
-def scram(proven: Collection[str], bound: Bindings) -> Mechanisms:
+def scram(proven: Collection[str], bound: Bindings, relayed: bool = False) -> Mechanisms:
     """
     SCRAM in its forms.
 
     @param proven: the mechanisms that the accounts can use, without -PLUS
     @param bound: the channel bindings of the connection
+    @param relayed: another process conducts the exchanges
     """
     mechanisms: Mechanisms = {}
     for plus in (False, True) if bound else (False,):
         for name, digest in DIGESTS.items():
             if name.decode("ascii") in proven:
-                mechanisms[name + (b"-PLUS" if plus else b"")] = partial(Scram, digest, plus, bound, nonce)
+                whole = name + (b"-PLUS" if plus else b"")
+                mechanisms[whole] = (
+                    partial(Relayed, whole, bound) if relayed else partial(Scram, digest, plus, bound, nonce)
+                )
     return mechanisms
 
 
@@ -69,18 +74,24 @@ class OverTLS:
     @param proven: the mechanisms that the accounts can use beside their passwords
     @param clients: reads the names of clients' certificates, None where none is asked for
     @param same: whether a login name is meant by that of a certificate
+    @param relayed: another process conducts the exchanges
     """
 
     def __init__(
-        self, proven: Collection[str], clients: ClientCertificates | None, same: Callable[[bytes, bytes], bool]
+        self,
+        proven: Collection[str],
+        clients: ClientCertificates | None,
+        same: Callable[[bytes, bytes], bool],
+        relayed: bool = False,
     ) -> None:
+        self._relayed = relayed
         self._proven = [name for name in proven if name.encode("ascii") in DIGESTS]
         self._clients = clients
         self._same = same
 
     def __call__(self, connection: SSL.Connection) -> Mechanisms:
         """The mechanisms that this connection has beside those of all."""
-        mechanisms = scram(self._proven, bindings(connection)) if self._proven else {}
+        mechanisms = scram(self._proven, bindings(connection), self._relayed) if self._proven else {}
         names = self._clients.names(connection) if self._clients is not None else ()
         if names:
             mechanisms[b"EXTERNAL"] = partial(External, names, self._same)

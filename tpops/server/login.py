@@ -149,7 +149,7 @@ def _credentials(server: POP3Server, action: AnyLogin, caller: Caller) -> ICrede
         return CRAMMD5Credentials(action.name, action.challenge, action.digest, peer)
     if isinstance(action, LoginProven):
         return Proven(action.name, peer, action.source)
-    raise BadCredentials(action.why)
+    raise BadCredentials(action.why if isinstance(action, LoginRejected) else "nobody here gives tickets")
 
 
 def _proof(action: AnyLogin) -> bytes:
