@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from tests.integration.server import RunningServer, wait_until
 from tests.integration.test_twistd import reachable_directory
 from tests.integration.test_unix_accounts import PROGRAMS, UnixAccount
 from tests.integration.wire import Wire
+from tests.support import need, need_root
 
 #: Whom the processes run as that talk to clients.
 FRONT = "nobody"
@@ -30,11 +30,8 @@ class ApartCase(SynchronousTestCase):
     timeout = 240
 
     def setUp(self) -> None:
-        if os.geteuid() != 0:
-            self.skipTest("to become the owner of mail needs root")
-        missing = [name for name in PROGRAMS if shutil.which(name) is None]
-        if missing:
-            self.skipTest(f"this machine has no {', '.join(missing)}")
+        need_root(self, "to become the owner of mail")
+        need(self, *PROGRAMS)
         self.account = self.make_account()
 
     def make_account(self) -> UnixAccount:

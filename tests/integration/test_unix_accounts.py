@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import secrets
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration import corpus
 from tests.integration.server import RunningServer, program
 from tests.integration.test_twistd import reachable_directory
+from tests.support import need, need_root
 from tpops.cred.watched import LOOK_SECONDS
 
 PROGRAMS = ("useradd", "userdel", "usermod", "chpasswd", "chage")
@@ -70,11 +70,8 @@ class UnixAccountsTests(SynchronousTestCase):
     timeout = 240
 
     def setUp(self) -> None:
-        if os.geteuid() != 0:
-            self.skipTest("making an account of this machine needs root")
-        missing = [name for name in PROGRAMS if shutil.which(name) is None]
-        if missing:
-            self.skipTest(f"this machine has no {', '.join(missing)}")
+        need_root(self, "making an account of this machine")
+        need(self, *PROGRAMS)
         self.account = UnixAccount(self)
 
     def server(self, directory: Path | None = None, user: str = "") -> RunningServer:

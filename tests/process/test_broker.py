@@ -19,6 +19,7 @@ from tests.integration.apart_case import children
 from tests.integration.server import end, toml, wait_until
 from tests.integration.test_twistd import reachable_directory
 from tests.scram_client import ScramClient
+from tests.support import need_root
 from tpops.config.load import load
 from tpops.errors import BadCredentials, ConfigError, LookupUnavailable, MaildropBroken
 from tpops.process import broker
@@ -39,8 +40,7 @@ class BrokerTests(SynchronousTestCase):
     timeout = 240
 
     def setUp(self) -> None:
-        if os.geteuid() != 0:
-            self.skipTest("to become the owner of mail needs root")
+        need_root(self, "to become the owner of mail")
         self.directory = reachable_directory(self)
         self.controls: list[socket.socket] = []
         for name in ("joe", "boss"):

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.server import wait_until
 from tests.integration.test_twistd import reachable_directory
-from tests.support import need_landlock
+from tests.support import need_landlock, need_root
 from tpops import assembly
 from tpops.config.schema import Config
 from tpops.errors import ConfigError, MaildropBroken
@@ -51,8 +51,7 @@ class ConfinedCase(SynchronousTestCase):
     timeout = 120
 
     def setUp(self) -> None:
-        if os.geteuid() != 0:
-            self.skipTest("to become somebody else needs root")
+        need_root(self, "to become somebody else")
         need_landlock(self)
         self.directory = reachable_directory(self)
 
