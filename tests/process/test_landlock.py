@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.server import wait_until
 from tests.integration.test_twistd import reachable_directory
 from tests.support import need_landlock, need_root
-from tpops import assembly
+from tpops import file_assembly
 from tpops.config.schema import Config
 from tpops.errors import ConfigError, MaildropBroken
 from tpops.model import Account
@@ -213,7 +213,7 @@ class ConfinementTests(ConfinedCase):
         def tried() -> list[str]:
             dotlocks = DotlocksBeside()
             remembered = str(self.directory / "home" / ".tpops" / "mbox")
-            maildrops = assembly.file_maildrops(config, remembered, Clock(), None, dotlocks)
+            maildrops = file_assembly.file_maildrops(config, remembered, Clock(), None, dotlocks)
             confine(config, landlock.abi(), maildrops, account, dotlocks)
             return work(dotlocks)
 
@@ -320,7 +320,7 @@ class ConfinementTests(ConfinedCase):
     def test_mail_that_is_nobody_s(self) -> None:
         """Promise: mail in a database, or on another server, is refused with the reason, confined or not."""
         config = Config.model_validate(_OWNER)
-        maildrops = assembly.file_maildrops(config, "/nowhere", Clock(), None)
+        maildrops = file_assembly.file_maildrops(config, "/nowhere", Clock(), None)
         account = Account("joe", "x", maildrop="mysql:")
         problem = self.assertRaises(MaildropBroken, confine, config, 0, maildrops, account, DotlocksBeside())
         self.assertIn("'joe' has his mail in a 'mysql:' location, which belongs to no user", str(problem))
