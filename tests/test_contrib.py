@@ -92,6 +92,12 @@ class SystemdTests(ContribCase):
             self.assertIn(f"{one.name}:", said)
             (there / one.name).unlink()
 
+    def test_sessions_may_confine_themselves(self) -> None:
+        """Promise: what they need for it is allowed where they run as owners; systemd's own set lacks it."""
+        text = (CONTRIB / "systemd" / "tpops.service.d" / "owner.conf").read_text()
+        allowed = [line for line in text.splitlines() if line.startswith("SystemCallFilter=landlock")]
+        self.assertEqual(allowed, ["SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self"])
+
     def test_hardening(self) -> None:
         """systemd-analyze(1) security: "OK", and well below what that needs."""
         for name in ("tpops.service", "tpops-inetd@.service"):

@@ -338,7 +338,7 @@ class ConfinementTests(ConfinedCase):
             with mock.patch.object(confinement.landlock, "abi", return_value=abi):
                 self.assertEqual(version_of(config), version)
         config = Config.model_validate({**_OWNER, "sessions": {"run_as": "owner", "confine": "landlock"}})
-        for abi, has in ((0, "none, or it is turned off"), (1, "version 1")):
+        for abi, has in ((0, "none, or keeps it from tpops"), (1, "version 1")):
             with mock.patch.object(confinement.landlock, "abi", return_value=abi):
                 problem = self.assertRaises(ConfigError, version_of, config)
             wanted = f'sessions.confine is "landlock", and this kernel has {has}; version 2 (Linux 5.19) is needed'

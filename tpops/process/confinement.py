@@ -46,7 +46,7 @@ def version_of(config: Config) -> int:
     if version >= landlock.LEAST_ABI:
         return version
     if sessions.confine == "landlock":
-        has = f"version {version}" if version else "none, or it is turned off"
+        has = f"version {version}" if version else "none, or keeps it from tpops"
         why = f"this kernel has {has}; version {landlock.LEAST_ABI} (Linux 5.19) is needed"
         raise ConfigError([f'sessions.confine is "landlock", and {why}'])
     return 0
@@ -60,7 +60,10 @@ def in_words(config: Config, version: int) -> str:
         return "sessions are not confined: a program serves them"
     if config.sessions.confine == "none":
         return 'sessions are not confined: sessions.confine is "none"'
-    return "sessions are not confined: this kernel has no Landlock that is of use (Linux 5.19 or newer has)"
+    return (
+        "sessions are not confined: this kernel has no Landlock that is of use (Linux 5.19 or newer has), or the "
+        "unit's SystemCallFilter keeps it from tpops"
+    )
 
 
 def confine(config: Config, version: int, maildrops: Maildrops, account: Account, dotlocks: DotlocksBeside) -> None:
