@@ -30,6 +30,9 @@ from tests.support import need
 #: What starts a machine, and where the package of tpops is not lent from.
 _SCRIPT = Path(__file__).with_name("machine.sh")
 
+#: The tests' Python, in the machine.
+PYTHON = f"/opt/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+
 _CLONE_NEWNET = 0x40000000
 
 #: Where programs of the machine are; the same for all.
@@ -89,7 +92,6 @@ class Machine:
             copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
             copy(CHECKOUT / name, source / name)
         python = Path(sys.base_prefix)
-        self._python = f"/opt/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
         words = [str(root), str(python), sysconfig.get_path("purelib"), str(source)]
         with open(self._directory / "console", "wb") as console:
             self._process = subprocess.Popen(
@@ -102,7 +104,7 @@ class Machine:
             self.pid: int = wait_until(self._find, "systemd")
             self.root = Path(f"/proc/{self.pid}/root")
             wait_until(self._is_up, "the machine is up")
-            self.run("bash", "-ec", _INSTALL + _PLUGINS, self._python)
+            self.run("bash", "-ec", _INSTALL + _PLUGINS, PYTHON)
         except BaseException:
             self.remove()
             raise

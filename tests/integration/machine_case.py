@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import functools
 import re
+import subprocess
 import time
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -36,6 +38,14 @@ def commands(section: str, page: str = "docs/start.md") -> list[str]:
     return [line.strip() for line in found[0].splitlines()]
 
 
+def innermost(process: subprocess.Popen[bytes]) -> int:
+    """The process id, seen from here, of what a command of the machine has become: nsenter and unshare fork."""
+    pid = process.pid
+    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        pid = int(children[0])
+    return pid
+
+
 class MachineCase(SynchronousTestCase):
     """
     Begins with a machine that has tpops and its user, but no unit and no configuration.
@@ -55,12 +65,12 @@ class MachineCase(SynchronousTestCase):
         """Take away what a test has made."""
         units = "tpops.socket tpops-lmtp.socket tpops-inetd.socket tpops.service 'tpops-inetd@*.service'"
         self.sh(
-            f"systemctl kill --signal=KILL {units} 2>/dev/null; systemctl disable --now {units} 2>/dev/null\n"
-            "systemctl stop 'tpops-inetd@*.service'\n"
+            f"systemctl stop {units}; systemctl disable {units}\n"
             "rm -rf /etc/systemd/system/tpops* /etc/tpops /var/lib/tpops /var/log/tpops /run/tpops* /srv/mail\n"
             "find /home -mindepth 1 -delete; rm -f /etc/logrotate.d/* /var/lib/logrotate/*\n"
-            "systemctl daemon-reload; systemctl reset-failed",
+            "systemctl daemon-reload; systemctl reset-failed"
         )
+        self.assertEqual(self.sh("systemctl list-units --no-legend --all 'tpops*'"), "")
 
     def sh(self, script: str, status: int | None = None) -> str:
         """A script in the machine, in the source tree; its exit status may be any."""
@@ -95,11 +105,11 @@ class MachineCase(SynchronousTestCase):
         self.machine.write(CONFIGURATION, toml(whole))
         self.machine.run("chgrp", "-R", "tpops", "/etc/tpops")
 
-    def deliver(self, maildir: str = "/var/lib/tpops/mail/joe/Maildir", owner: str = "tpops") -> None:
+    def deliver(self, maildir: str = "/var/lib/tpops/mail/joe/Maildir", owner: str = "tpops:tpops") -> None:
         """Put a message into a Maildir, which belongs to this user, and what is above it, too."""
-        self.sh(f"mkdir -p {maildir}/{{tmp,new,cur}}")
+        self.sh(f"mkdir -p {maildir}/{{tmp,new,cur}}", status=0)
         self.machine.write(f"{maildir}/new/1.host", MESSAGE.decode())
-        self.sh(f"top=$(dirname {maildir}); chown -R {owner}: $top; chmod -R u=rwX,go= $top")
+        self.sh(f"set -e; top=$(dirname {maildir}); chown -R {owner} $top; chmod -R u=rwX,go= $top", status=0)
 
     def journal(self, unit: str = "tpops.service") -> str:
         """What the journal has of this test."""

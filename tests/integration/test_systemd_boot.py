@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 
 from tests.integration import machine as machines
-from tests.integration.machine_case import CONFIGURATION, MESSAGE, MachineCase, commands
-from tests.integration.server import PASSWORD, USER, wait_until
+from tests.integration.machine_case import CONFIGURATION, MESSAGE, MachineCase, commands, innermost
+from tests.integration.server import PASSWORD, USER, end, temporary, wait_until
 from tests.integration.wire import Wire
 from tests.pki import self_signed
 from tests.support import need
@@ -54,6 +55,25 @@ class ServiceTests(MachineCase):
             ["root tpops 750", "root tpops 640", "tpops tpops 750", "tpops tpops 750", "tpops tpops 600"],
         )
         self.assertIn("0 sessions", self.machine.run("tpops", "who"))
+
+    def test_in_the_foreground(self) -> None:
+        """README.md, docs/operate.md: the same without systemd; root opens the port and becomes the user."""
+        lines = commands("Run it", "README.md")
+        self.assertEqual(set(commands("Start", "docs/operate.md")) - set(lines), {"tpops check"})
+        lines.remove("useradd --system tpops")  # he is there
+        script = "\n".join(line for line in lines[:-1] if "pip install" not in line)
+        self.sh(f"set -e\n{script.replace('add joe', f'add joe --stdin <<<{PASSWORD!r}')}", status=0)
+        output = temporary(self) / "output"
+        with open(output, "wb") as file:
+            words = self.machine.command(*lines[-1].split())
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        self.addCleanup(end, process)
+        wait_until(lambda: b"ready on" in output.read_bytes() or process.poll() is not None, "the server")
+        self.fetches(count=0)
+        server = innermost(process)
+        self.assertEqual(self.sh("id -u tpops").strip(), str(os.stat(f"/proc/{server}").st_uid))
+        os.kill(server, signal.SIGTERM)
+        process.wait(60)
 
     def test_it_has_no_more_rights_than_it_needs(self) -> None:
         """Promise: a user without capabilities but that for ports, a filter for system calls, few places to write."""
@@ -202,7 +222,7 @@ class AdditionTests(MachineCase):
         self.install("tpops.service", "owner.conf")
         self.sh("id ann || useradd --create-home --shell /bin/sh ann", status=0)
         self.sh(f"usermod --password \"$(openssl passwd -6 '{PASSWORD}')\" ann; mkdir -p /home/ann", status=0)
-        self.deliver("/home/ann/Maildir", "ann")
+        self.deliver("/home/ann/Maildir", "ann:")
         self.sh("touch /var/mail/ann; chown ann:mail /var/mail/ann; chmod 660 /var/mail/ann")
         self.configure(
             server={"user": "tpops"},
