@@ -117,6 +117,7 @@ class SightTests(ApartCase):
         totals = ask(server, "stats")["totals"]
         self.assertEqual(sum(totals["listings"].values()), 3, totals["listings"])
         self.assertEqual(found["tpops_messages_total", "dele"], 1)
+        self.assertEqual(found["tpops_update_seconds_count", ""], 3)
         self.assertEqual(found["tpops_messages_total", "retr"], 2)
         self.assertEqual(found["tpops_octets_sent_total", "retr"], 2 * octets)
 

@@ -89,6 +89,10 @@ class OtherRecordTests(SynchronousTestCase):
         ended = Ended.as_session(session)
         said = records.parse(records.pack(attrs.asdict(ended)))
         self.assertEqual(Ended.of(said), ended)
+        self.assertIsNone(Ended.of(said).update_seconds)
+        for seconds, kept in ((0.0, 1e-6), (0.25, 0.25)):
+            session.update_seconds = seconds
+            self.assertEqual(Ended.as_session(session).update_seconds, kept)
         session.reason = "something else"
         self.assertEqual(Ended.as_session(session).reason, "error")
         for more in ({"reason": "x"}, {"reason": []}, {"retr_count": -1}, {"retr_count": "1"}, {"user": "root"}):

@@ -205,6 +205,7 @@ class Ended:
 
     @ivar reason: one of L{REASONS}
     @ivar slowed: milliseconds that it has waited for the limit of its bandwidth
+    @ivar update: microseconds that QUIT took in UPDATE, at least 1; 0 where it did not come to that
     """
 
     reason: str
@@ -216,6 +217,7 @@ class Ended:
     top_octets: int = 0
     dele_count: int = 0
     slowed: int = 0
+    update: int = 0
 
     @classmethod
     def of(cls, found: object) -> Ended:
@@ -232,8 +234,14 @@ class Ended:
     def as_session(cls, session: Session, slowed: int = 0) -> Ended:
         """What is known of one."""
         reason = session.reason if session.reason in REASONS else "error"
-        figures = {key: getattr(session, key) for key in _ENDED_KEYS - {"reason", "slowed"}}
-        return cls(reason, **figures, slowed=slowed)
+        figures = {key: getattr(session, key) for key in _ENDED_KEYS - {"reason", "slowed", "update"}}
+        seconds = session.update_seconds
+        return cls(reason, **figures, slowed=slowed, update=0 if seconds is None else max(1, round(seconds * 1e6)))
+
+    @property
+    def update_seconds(self) -> float | None:
+        """How long QUIT took, as L{Session} has it."""
+        return self.update / 1e6 if self.update else None
 
 
 _ENDED_KEYS = frozenset(field.name for field in attrs.fields(Ended))

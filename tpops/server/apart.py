@@ -83,6 +83,10 @@ class Figures(Protocol):
         """See L{Session.reason}."""
 
     @property
+    def update_seconds(self) -> float | None:
+        """See L{Session}."""
+
+    @property
     def slowed(self) -> int:
         """Milliseconds that it has waited for the limit of its bandwidth."""
 
@@ -284,8 +288,10 @@ def _answer(opened: Opened) -> bytes:
 
 
 def _take(session: Session, figures: Figures | None) -> None:
-    for name in _FIGURES if figures is not None else ():
-        setattr(session, name, getattr(figures, name))
+    if figures is not None:
+        for name in _FIGURES:
+            setattr(session, name, getattr(figures, name))
+        session.update_seconds = figures.update_seconds
 
 
 def take_note(server: POP3Server, now: Doing) -> None:
