@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -46,6 +47,23 @@ class SQLiteAccountsTests(SynchronousTestCase):
         """Mode 0600, and never made over something that is there."""
         self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o600)
         self.assertRaises(FileExistsError, sqlite.create, self.path)
+
+    def test_the_end_of_the_server_or_of_a_configuration_closes_it(self) -> None:
+        """Promise: nothing stays open after a stop; who still asks is answered."""
+        path = os.path.realpath(self.path)
+
+        def opened() -> list[str]:
+            found = []
+            for number in os.listdir("/proc/self/fd"):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append(os.readlink(f"/proc/self/fd/{number}"))
+            return [one for one in found if one.startswith(path)]
+
+        self.subject.record("joe")
+        self.assertIn(path, opened())
+        self.assertIsNone(self.subject.stop())
+        self.assertEqual(opened(), [])
+        self.assertEqual(self.subject.record("joe").account, JOE)
 
     def test_lets_in_who_knows_the_password(self) -> None:
         """At once where the scheme is cheap; wrong passwords and unknown names are told apart for the next source."""

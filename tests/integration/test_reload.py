@@ -16,6 +16,7 @@ from tests.integration.load import Load
 from tests.integration.server import PASSWORD, USER, RunningServer, wait_until
 from tests.integration.test_twistd import reachable_directory
 from tests.integration.wire import Wire
+from tpops.cred import sqlite
 
 
 class ReloadCase(SynchronousTestCase):
@@ -51,6 +52,22 @@ class ReloadCase(SynchronousTestCase):
 
 class ReloadTests(ReloadCase):
     """A configuration that is right."""
+
+    def test_nothing_of_the_former_one_stays_open(self) -> None:
+        """Promise: after any number of reloads as many descriptors are open as after the first one."""
+        server = RunningServer(self)
+        accounts = {"driver": "sqlite", "path": "accounts.sqlite"}
+        server.configuration["accounts"].insert(0, accounts)
+        sqlite.create(str(server.directory / "accounts.sqlite"))
+        server.start()
+        self.reload(server)
+        self.assertTrue(server.session().command(b"QUIT").startswith(b"+OK"))
+        server.event("disconnect")
+        before = server.descriptors()
+        for _ in range(4):
+            self.reload(server)
+            self.assertTrue(server.session().command(b"QUIT").startswith(b"+OK"))
+        wait_until(lambda: server.descriptors() <= before, "everything is closed")
 
     def test_new_connections_get_the_new_one(self) -> None:
         """Promise: what is open keeps the configuration that it began with."""

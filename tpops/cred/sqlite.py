@@ -140,6 +140,10 @@ class SQLiteAccounts(PasswordSource):
         """Close the connection; the next call opens it again.  Idempotent."""
         self._reader.close()
 
+    def stop(self) -> None:
+        """See L{Source.stop}; the next call opens the connection again."""
+        self.close()
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """What goes wrong in the database becomes LookupUnavailable."""
