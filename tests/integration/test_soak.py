@@ -16,7 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.server import CHECKOUT, end, temporary, wait_until
 from tests.soak.boxes import SITES
 from tests.soak.faults import PLACES
+from tests.soak.gauges import Gauges
 from tests.soak.ledger import ACCEPTED, REFUSED, UNKNOWN, Ledger, Letter
+from tests.soak.sites import Process
 from tests.support import need
 
 SHA = "0" * 64
@@ -81,6 +83,52 @@ def _mentions(path: Path, text: str) -> bool:
         return text.encode() in path.read_bytes()
     except OSError:
         return False
+
+
+class GaugesTests(SynchronousTestCase):
+    """What grows is found, and nothing else."""
+
+    def setUp(self) -> None:
+        self.now = 0.0
+        self.held: list[Process] = []
+        self.gauges = Gauges(lambda: self.held, lambda: self.now)
+
+    def look(self, seconds: float = 5, **facts: tuple[int, float]) -> None:
+        """After so many seconds: descriptors and memory by role."""
+        self.now += seconds
+        self.held = [Process("site", role, 1, 1, *both) for role, both in facts.items()]
+        self.gauges.last = self.gauges.look()
+        self.gauges.first = self.gauges.first or self.gauges.last
+
+    def rules(self) -> list[str]:
+        """What is broken."""
+        return [rule for rule, _ in self.gauges.broken()]
+
+    def test_nothing_grows(self) -> None:
+        """Promise: caches that are filled, connections to the database and a peak are no leak."""
+        self.look(worker=(20, 40.0), supervisor=(10, 40.0))
+        for step in range(200):
+            self.look(worker=(20 + step % 14, min(80.0, 40 + step)), supervisor=(10, 40.0), session=(9, 90.0))
+        self.assertEqual(self.rules(), [])
+
+    def test_descriptors(self) -> None:
+        """Promise: three more are too many where there is no database."""
+        self.look(worker=(20, 40.0), supervisor=(10, 40.0))
+        self.look(worker=(34, 40.0), supervisor=(13, 40.0))
+        self.assertEqual(self.rules(), ["no descriptor is left"])
+
+    def test_a_peak(self) -> None:
+        """Promise: what was large in between is seen, too."""
+        self.look(worker=(20, 40.0))
+        self.look(worker=(20, 200.0))
+        self.look(worker=(20, 40.0))
+        self.assertEqual(self.rules(), ["memory is bounded"])
+
+    def test_a_slow_leak(self) -> None:
+        """Promise: what is lost a little at a time is found, long before it is much."""
+        for step in range(360):
+            self.look(server=(20, 40.0 + step / 10))
+        self.assertEqual(self.rules(), ["memory does not grow"])
 
 
 class LedgerTests(SynchronousTestCase):

@@ -13,12 +13,11 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
 
 from tests.soak.sites import Process
-from tests.soak.world import World
 
 #: How many more descriptors a process may have at the end: connections to the database that wait for work.
 _MORE_DESCRIPTORS = 14
@@ -77,10 +76,14 @@ class Gauges:
 
     @ivar first: what each process held at the beginning
     @ivar last: the same at the end
+    @param measured: what each process holds now
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(
+        self, measured: Callable[[], Sequence[Process]], seconds: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._measured = measured
+        self._seconds = seconds
         self._lives: dict[tuple[str, str, int, int], Life] = {}
         self.first: Sequence[Process] = ()
         self.last: Sequence[Process] = ()
@@ -92,8 +95,8 @@ class Gauges:
 
     def look(self) -> Sequence[Process]:
         """What everybody holds now."""
-        found = self._world.measured()
-        now = time.monotonic()
+        found = self._measured()
+        now = self._seconds()
         for one in found:
             # What USR2 has made of a process is another program in it.
             life = self._lives.setdefault((one.site, one.role, one.pid, one.started), Life(one))
@@ -121,10 +124,12 @@ class Gauges:
         for one in self.first:
             first.setdefault((one.site, one.role), []).append(one)
         for one in self.last:
-            before = first.get((one.site, one.role), [])
+            before = first.get((one.site, one.role))
+            if before is None:
+                continue
             more = _MORE_DESCRIPTORS_WITHOUT if one.role in _WITHOUT_DATABASE else _MORE_DESCRIPTORS
-            descriptors = max((other.descriptors for other in before), default=0) + more
-            memory = max((other.memory_mib for other in before), default=0.0) + _MORE_MIB
+            descriptors = max(other.descriptors for other in before) + more
+            memory = max(other.memory_mib for other in before) + _MORE_MIB
             if one.descriptors > descriptors:
                 yield "no descriptor is left", f"{one}, at most {descriptors}"
             if one.memory_mib > memory:

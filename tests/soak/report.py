@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import collections
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Self
 
 import attrs
@@ -70,8 +71,9 @@ def lines(world: World, ledger: Ledger, gauges: Gauges, seconds: float, seed: in
     """All of it."""
     yield from _mail(ledger)
     yield from _work_a_minute(world, ledger, seconds)
-    yield from _table("faults", _counts(ledger, "faults of "))
-    yield from _table("sessions", _counts(ledger, "sessions, "))
+    yield from _table("faults", _turned(_counts(ledger, "faults of ")))
+    yield from _table("sessions, by kind and by server", _counts(ledger, "sessions, ", _outcome), _OUTCOMES)
+    yield from _table("", _counts(ledger, "sessions of ", _outcome), _OUTCOMES)
     told = ("fate", "faults of ", "sessions of ", "sessions, ")
     yield ""
     yield "further:"
@@ -118,24 +120,51 @@ def _work_a_minute(world: World, ledger: Ledger, seconds: float) -> Iterator[str
         yield f"  {name:10}" + "".join(f"{count / minutes:12.0f}" for count in counts)
 
 
-def _counts(ledger: Ledger, begins: str) -> dict[str, dict[str, int]]:
-    """By what comes behind the beginning of a kind, and by what."""
-    found: dict[str, dict[str, int]] = {}
+def _counts(
+    ledger: Ledger, begins: str, called: Callable[[str], str] = lambda what: what
+) -> dict[str, collections.Counter[str]]:
+    """By what comes behind the beginning of a kind, and by what that is called."""
+    found: dict[str, collections.Counter[str]] = {}
     for (kind, what), count in sorted(ledger.counts.items()):
         if kind.startswith(begins):
-            found.setdefault(kind.removeprefix(begins), {})[what] = count
+            found.setdefault(kind.removeprefix(begins), collections.Counter())[called(what)] += count
     return found
 
 
-def _table(title: str, counts: dict[str, dict[str, int]]) -> Iterator[str]:
-    """Rows are what has happened, columns where it has."""
-    columns = list(counts)
-    width = max([9, *map(len, columns)]) + 1
-    yield ""
-    yield f"{title + ':':30}" + "".join(f"{one:>{width}}" for one in columns)
-    for what in sorted({what for row in counts.values() for what in row}):
-        numbers = [counts[one].get(what, 0) for one in columns]
-        yield f"  {what[:27]:28}" + "".join(f"{number or '-':>{width}}" for number in numbers)
+def _turned(counts: Mapping[str, collections.Counter[str]]) -> dict[str, collections.Counter[str]]:
+    """Rows become columns."""
+    return {
+        one: collections.Counter({row: counts[row][one] for row in counts})
+        for one in sorted({what for row in counts.values() for what in row})
+    }
+
+
+def _outcome(what: str) -> str:
+    """How a session has ended, in a few kinds."""
+    for code in ("SYS/TEMP", "IN-USE"):
+        if f"[{code}" in what:
+            return code
+    if what.startswith("exit status"):
+        return "exit status"
+    return what if what in _OUTCOMES else "other"
+
+
+#: How sessions end.
+_OUTCOMES = ("completed", "SYS/TEMP", "IN-USE", "nobody there", "broken", "no answer in time", "exit status", "other")
+
+
+def _table(title: str, counts: Mapping[str, collections.Counter[str]], columns: Sequence[str] = ()) -> Iterator[str]:
+    """Numbers in rows and columns; columns without any are left out."""
+    columns = columns or sorted({what for row in counts.values() for what in row})
+    columns = [one for one in columns if any(row[one] for row in counts.values())]
+    widths = [max(10, len(one) + 2) for one in columns]
+    head = f"{title + ':' if title else '':32}" + "".join(map(str.rjust, columns, widths))
+    if title:
+        yield ""
+    yield head.rstrip()
+    for name, row in counts.items():
+        cells = [str(row[one] or "-") for one in columns]
+        yield f"  {name:30}" + "".join(map(str.rjust, cells, widths))
 
 
 def _processes(gauges: Gauges) -> Iterator[str]:

@@ -10,7 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import attrs
 
@@ -66,7 +65,7 @@ class Soak:
         self.say = say
         self.world = World(max(_LEAST_BOXES, plan.clients // 2))
         self.interrupted = False
-        self.gauges = Gauges(self.world)
+        self.gauges = Gauges(self.world.measured)
         self.faults: list[Faults] = []
         self.storm_seconds = 0.0
 
@@ -216,10 +215,10 @@ class Soak:
             self.ledger.violated("no lock is left", lock)
         for path in self.world.foreign():
             self.ledger.violated("mail is its owner's", f"{path} belongs to {path.stat().st_uid}")
-        for one in self.world.processes():
-            state = Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()[0]
-            if state == "Z":
-                self.ledger.violated("no process is left", f"{one} is a zombie")
+        with contextlib.suppress(AssertionError):
+            until(lambda: not self.world.zombies(), "no zombies", 20)
+        for zombie in self.world.zombies():
+            self.ledger.violated("no process is left", f"{zombie}, is a zombie")
 
     def _visit(self) -> None:
         """Read all mail that there is, by a session in every mailbox."""

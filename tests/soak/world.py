@@ -142,6 +142,17 @@ class World:
         """The same, with what they hold."""
         return [one for site in self.sites.values() for one in site.measured()]
 
+    def zombies(self) -> list[str]:
+        """Processes that have ended, and whose parent, one of the servers' processes, does not care."""
+        ours = {one.pid: one for one in self.processes()}
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, above = path.read_text().rpartition(")")[2].split()[:2]
+                if state == "Z" and int(above) in ours:
+                    found.append(f"{path.parent.name}, of {ours[int(above)]}")
+        return found
+
     # What is done to it.
 
     @contextlib.contextmanager
