@@ -121,7 +121,7 @@ class SystemdTests(ContribCase):
         file = self.copy("systemd/tmpfiles.d/tpops.conf", ("tpops tpops", "- -"), ("tpops adm  ", "- -"))
         self.run_program("systemd-tmpfiles", "--create", f"--root={self.directory}", str(file))
         modes = {path: (self.directory / path).stat().st_mode & 0o777 for path in ("run/tpops", "var/lib/tpops")}
-        self.assertEqual(modes, {"run/tpops": 0o750, "var/lib/tpops": 0o700})
+        self.assertEqual(modes, {"run/tpops": 0o755, "var/lib/tpops": 0o750})
 
 
 class OtherFilesTests(ContribCase):

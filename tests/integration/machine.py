@@ -59,12 +59,12 @@ _SOURCE = ("pyproject.toml", "setup.cfg", "MANIFEST.in", "README.md", "LICENSE",
 
 @functools.cache
 def missing() -> str | None:
-    """Why there can be no machine here; a failure with CI=true."""
+    """Why there can be no machine here; what is missing is a failure with CI=true."""
     programs = ("unshare", "nsenter", "setpriv", "pivot_root", "systemctl", "systemd-sysusers", "systemd-tmpfiles")
     reason = None
     if os.geteuid() != 0:
-        reason = "needs root"
-    elif not os.path.exists("/usr/lib/systemd/systemd"):
+        return "needs root"
+    if not os.path.exists("/usr/lib/systemd/systemd"):
         reason = "not installed: systemd"
     elif subprocess.run(["unshare", "--mount", "--cgroup", "--pid", "--fork", "true"], capture_output=True).returncode:
         reason = "namespaces cannot be made here"

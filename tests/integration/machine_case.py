@@ -66,7 +66,8 @@ class MachineCase(SynchronousTestCase):
         units = "tpops.socket tpops-lmtp.socket tpops-inetd.socket tpops.service 'tpops-inetd@*.service'"
         self.sh(
             f"systemctl stop {units}; systemctl disable {units}\n"
-            "rm -rf /etc/systemd/system/tpops* /etc/tpops /var/lib/tpops /var/log/tpops /run/tpops* /srv/mail\n"
+            "rm -rf /etc/systemd/system/tpops* /etc/tmpfiles.d/* /etc/tpops\n"
+            "rm -rf /var/lib/tpops /var/log/tpops /run/tpops* /srv/mail\n"
             "find /home -mindepth 1 -delete; rm -f /etc/logrotate.d/* /var/lib/logrotate/*\n"
             "systemctl daemon-reload; systemctl reset-failed"
         )

@@ -229,12 +229,19 @@ class AdditionTests(MachineCase):
             accounts=[{"driver": "shadow"}],
             mail={"location": "maildir:~/Maildir"},
             sessions={"run_as": "owner"},
+            log={"access_log": "/var/log/tpops/access.log"},
         )
+        self.sh("install -D -m 644 contrib/systemd/tmpfiles.d/tpops.conf /etc/tmpfiles.d/tpops.conf", status=0)
+        self.sh("systemd-tmpfiles --create /etc/tmpfiles.d/tpops.conf", status=0)
         self.start()
         wire = self.session(user="ann")
         owners = self.sh("ps -eo user:20,args | grep '[p]rocess.broker' | sed 's/ .*//' | sort")
         self.assertEqual(owners.split(), ["ann", "root"])
         self.assertIn("tpops", self.sh("ps -eo user:20,args | grep '[p]rocess.worker'"))
+        self.assertEqual(
+            set(self.sh("grep -hE 'Cap(Prm|Eff|Amb)' $(pgrep -u ann,tpops | sed 's#.*#/proc/&/status#')").split()),
+            {"CapPrm:", "CapEff:", "CapAmb:", "0" * 16},
+        )
         body = wire.multi_line(b"RETR 1")[1]
         self.assertEqual(body, MESSAGE.replace(b"\n", b"\r\n"))
         wire.command(b"DELE 1")
@@ -243,6 +250,10 @@ class AdditionTests(MachineCase):
         self.assertTrue(self.answer("ann", "wrong").startswith(b"-ERR [AUTH]"))
         self.assertTrue(self.answer("root", "wrong").startswith(b"-ERR [AUTH]"))
         self.assertNotIn("Traceback", self.journal())
+        self.assertIn("0 sessions", self.machine.run("tpops", "who"))
+        self.assertIn(" ann ", self.sh("cat /var/log/tpops/access.log"))
+        owners = self.sh("stat -c %U /var/log/tpops /var/log/tpops/access.log /var/lib/tpops /run/tpops")
+        self.assertEqual(set(owners.split()), {"tpops"})
         self.machine.run("systemctl", "stop", "tpops")
         self.assertEqual(self.machine.show("Result")["Result"], "success")
         # What the documentation says of this start as root.
