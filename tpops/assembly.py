@@ -94,7 +94,10 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream
     @param others: the POP3 servers behind this one
     @param lookup: finds what an account has there
     """
-    stores = file_stores(config, os.path.join(config.server.state_dir, "mbox"), reactor, run_in_thread)
+    # Of an index directory that has one for each owner, whoever delivers has his own as well.
+    whose = str(os.geteuid()) if config.sessions.apart else ""
+    spool_state = os.path.join(config.server.state_dir, "mbox")
+    stores = file_stores(config, spool_state, reactor, run_in_thread, whose=whose)
     stores["proxy"] = ProxyStore(config.proxy.unique_ids == "headers", others, lookup)
     if mail_database.used(config):
         stores["mysql"] = mail_database.driver(config, reactor)

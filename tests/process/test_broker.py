@@ -25,8 +25,8 @@ from tpops.errors import BadCredentials, ConfigError, LookupUnavailable, Maildro
 from tpops.process import broker
 from tpops.process.broker import Broker, Guesses
 from tpops.process.broker_link import start_broker
+from tpops.process.owners import group_ids
 from tpops.process.records import MOST_OCTETS, LoginRecord, error_of, pack, parse
-from tpops.process.session import group_ids
 
 #: nobody's, on every Linux.
 UID = 65534

@@ -3,7 +3,8 @@ The mail of an account, opened for a command.
 
 Purpose: what the commands of "tpops mailbox" share: whose rights they work with, and the lock.  They open maildrops as
 the server does, with the same exclusive lock as a POP3 session, and with the rights of the server's user where root
-runs them, so that locks and listings that they make are his.
+runs them, so that locks and listings that they make are his.  Where sessions run as the owners of mail
+(C{sessions.run_as}), it is the owner's rights, and his places for locks and listings.
 Limits: one command, one account; a reactor runs meanwhile (L{tpops.backend.run}).
 Errors: click.ClickException with one line for the operator.
 """
@@ -26,11 +27,15 @@ from tpops.admin.lock_holders import holders
 from tpops.backend import Backend
 from tpops.config.schema import Config
 from tpops.coroutines import run
-from tpops.errors import BadCredentials, MaildropBroken, MaildropBusy
+from tpops.errors import BadCredentials, ConfigError, MaildropBroken, MaildropBusy
+from tpops.file_assembly import file_maildrops
 from tpops.interfaces import IMaildrop, IStoredMessage
+from tpops.mailbox.locations import Maildrops
 from tpops.mailbox.stored_file import RunInThread
 from tpops.model import Account
-from tpops.process.privileges import Deputy, identity
+from tpops.process import own_places
+from tpops.process.owners import group_ids, owner_of
+from tpops.process.privileges import Deputy, Identity, identity
 
 _T = TypeVar("_T")
 
@@ -49,7 +54,7 @@ class Mailbox:
 
     account: Account
     run_in_thread: RunInThread
-    _backend: Backend
+    _maildrops: Maildrops
     _reactor: Any
     _removals: list[Deferred[None]] = attrs.Factory(list)
 
@@ -62,7 +67,7 @@ class Mailbox:
     async def opened(self) -> AsyncIterator[IMaildrop]:
         """Within, the maildrop is open and locked."""
         try:
-            maildrop = await self._backend.maildrops.open_maildrop(self.account)
+            maildrop = await self._maildrops.open_maildrop(self.account)
         except MaildropBusy as busy:
             raise click.ClickException(_in_use(self.name, busy)) from None
         except MaildropBroken as broken:
@@ -100,11 +105,13 @@ def work_on(context: click.Context, user: str, work: Callable[[Mailbox], Awaitab
     Do some work with the mail of an account.
 
     @param user: its name, as somebody wrote it
-    @param deputy: begins when the accounts sources have started
+    @param deputy: begins when the accounts sources have started, or when the owner is known
     """
+    config = configuration(context).config
 
     async def found(behind: Backend) -> _T:
-        deputy.begin()
+        if not config.sessions.apart:
+            deputy.begin()
         try:
             account = await behind.account(user)
         except BadCredentials as error:
@@ -112,17 +119,38 @@ def work_on(context: click.Context, user: str, work: Callable[[Mailbox], Awaitab
         # By now it is the one that runs.
         from twisted.internet import reactor
 
-        return await work(Mailbox(account, behind.run_in_thread, behind, reactor))
+        maildrops = behind.maildrops
+        if config.sessions.apart:
+            maildrops = _as_owner(config, account, deputy, reactor, behind.run_in_thread)
+        return await work(Mailbox(account, behind.run_in_thread, maildrops, reactor))
 
-    return backend.run(configuration(context).config, found)
+    return backend.run(config, found)
+
+
+def _as_owner(config: Config, account: Account, deputy: Deputy, reactor: Any, run_in_thread: RunInThread) -> Maildrops:
+    """Become the owner of an account's mail, as its sessions do; gives the maildrops that they have."""
+    try:
+        owner = owner_of(account, config.sessions.minimum_uid, group_ids(config.sessions.groups))
+        for path in own_places.wanted(config):
+            own_places.make(path, owner)
+    except (MaildropBroken, ConfigError) as problem:
+        raise click.ClickException(str(problem)) from None
+    deputy.work_for(Identity(owner.uid, owner.gid, None), owner.groups)
+    deputy.begin()
+    spools = os.path.join(owner.home or "/", ".tpops", "mbox")
+    return file_maildrops(config, spools, reactor, run_in_thread, whose=str(owner.uid))
 
 
 def deputy_of(config: Config) -> Deputy:
     """
-    Who works with the mail: the server's user.
+    Who works with the mail: the server's user, or whose it is, which is known later.
 
     @raise click.ClickException: when this process may not
     """
+    if config.sessions.apart:
+        if os.geteuid() != 0:
+            raise click.ClickException('the mail belongs to many users (sessions.run_as = "owner"): run this as root')
+        return Deputy(None)
     who = identity(config.server.user, config.server.group)
     if who is not None and os.geteuid() not in (0, who.uid):
         name = who.name or who.uid

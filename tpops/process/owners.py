@@ -11,6 +11,7 @@ Errors: MaildropBroken for who must not own a session; what the kernel refuses i
 from __future__ import annotations
 
 import ctypes
+import grp
 import os
 import pwd
 import resource
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from tpops.errors import MaildropBroken
+from tpops.errors import ConfigError, MaildropBroken
 from tpops.model import Account
 
 #: prctl(2).
@@ -85,6 +86,24 @@ def owner_of(account: Account, minimum_uid: int, extra_groups: Sequence[int] = (
     groups.discard(0)
     home = account.home or (entry.pw_dir if entry is not None else "")
     return Owner(uid, gid, tuple(sorted(groups)), home, (entry.pw_shell if entry is not None else "") or _NO_SHELL)
+
+
+def group_ids(names: tuple[str, ...]) -> tuple[int, ...]:
+    """
+    The ids of groups.
+
+    @raise ConfigError: when there is no such group, or it is root's
+    """
+    found = []
+    for name in names:
+        try:
+            gid = int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+        except KeyError:
+            raise ConfigError([f"sessions.groups: there is no group {name!r} on this machine"]) from None
+        if gid == 0:
+            raise ConfigError(["sessions.groups: root's group is given to no session"])
+        found.append(gid)
+    return tuple(found)
 
 
 def become(owner: Owner, bounds: Bounds) -> None:

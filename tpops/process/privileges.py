@@ -97,6 +97,16 @@ class Deputy:
     def __init__(self, who: Identity | None) -> None:
         self._who = who if os.geteuid() == 0 and who is not None and who.uid != 0 else None
         self._gid = os.getegid()
+        self._groups: tuple[int, ...] = ()
+
+    def work_for(self, who: Identity, groups: tuple[int, ...]) -> None:
+        """
+        It is somebody else than was known before, where this process is root's.
+
+        @param groups: his supplementary groups
+        """
+        if os.geteuid() == 0 and who.uid != 0:
+            self._who, self._groups = who, groups
 
     def begin(self) -> None:
         """From now on files are touched with his rights, and new ones are his."""
@@ -106,7 +116,7 @@ class Deputy:
         if who.name is not None:
             os.initgroups(who.name, who.gid)
         else:
-            os.setgroups([who.gid])
+            os.setgroups(self._groups or [who.gid])
         os.setegid(who.gid)
         os.seteuid(who.uid)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import grp
 import os
 import select
 import signal
@@ -32,13 +31,13 @@ from zope.interface import implementer
 
 from tpops import file_assembly
 from tpops.coroutines import run
-from tpops.errors import ConfigError, TpopsError
+from tpops.errors import TpopsError
 from tpops.mailbox.tally import TALLY
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account, Peer, Session
 from tpops.process import confinement, own_places, session_program
 from tpops.process.dotlocks import DotlocksBeside
-from tpops.process.owners import Bounds, Owner, become, owner_of
+from tpops.process.owners import Bounds, Owner, become, group_ids, owner_of
 from tpops.process.packets import Reading
 from tpops.process.progress import Progress
 from tpops.process.records import MOST_OCTETS, BadRecord, Ended, Go, LoginRecord, pack, parse, refusal
@@ -103,24 +102,6 @@ class Plan:
         self.log.say = None
         # A real session leaves that to the end of its process.
         self.reactor.removeAll()
-
-
-def group_ids(names: tuple[str, ...]) -> tuple[int, ...]:
-    """
-    The ids of groups.
-
-    @raise ConfigError: when there is no such group, or it is root's
-    """
-    found = []
-    for name in names:
-        try:
-            gid = int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
-        except KeyError:
-            raise ConfigError([f"sessions.groups: there is no group {name!r} on this machine"]) from None
-        if gid == 0:
-            raise ConfigError(["sessions.groups: root's group is given to no session"])
-        found.append(gid)
-    return tuple(found)
 
 
 def serve_session(plan: Plan, start: Start) -> NoReturn:
