@@ -33,22 +33,32 @@ SHARED = "shared"
 _FEW = 3
 
 
+def needed(world: World) -> set[str]:
+    """All kinds that there are here."""
+    places = (kinds for name, kinds in PLACES.items() if name not in world.left_out)
+    return {kind for kinds in places for kind in kinds} - set(world.left_out)
+
+
 class Faults:
     """
     Those of one server, or of what all share; one thread.
 
     @ivar name: whose
-    @ivar rounds: how often each kind has happened, at least
-    @param seconds: how long; each kind happens once, however short that is
+    @ivar over: whether it has come to its end
+    @param seconds: how long; each kind happens once at one of the servers, however short that is
+    @param needed: the kinds that have happened nowhere yet, which all share
     """
 
-    def __init__(self, name: str, world: World, ledger: Ledger, chance: random.Random, seconds: float) -> None:
+    def __init__(
+        self, name: str, world: World, ledger: Ledger, chance: random.Random, seconds: float, needed: set[str]
+    ) -> None:
         self.name = name
         self.world = world
         self.ledger = ledger
         self.chance = chance
         self.stop = threading.Event()
-        self.rounds = 0
+        self.over = threading.Event()
+        self._needed = needed
         self._seconds = seconds
 
     @property
@@ -59,20 +69,27 @@ class Faults:
     def run(self, stop: threading.Event, pause_seconds: float) -> None:
         """Until it is told to stop, or the time is over."""
         self.stop = stop
-        end = time.monotonic() + self._seconds
-        while not self.rounds or time.monotonic() < end:
-            kinds = [kind for kind in PLACES[self.name] if kind not in self.world.left_out]
+        try:
+            self._run(time.monotonic() + self._seconds, pause_seconds)
+        finally:
+            self.over.set()
+
+    def _run(self, end: float, pause_seconds: float) -> None:
+        kinds = [kind for kind in PLACES[self.name] if kind not in self.world.left_out]
+        while time.monotonic() < end or self._needed.intersection(kinds):
             self.chance.shuffle(kinds)
+            if self._needed.intersection(kinds):
+                # What happens nowhere else comes first.
+                kinds.sort(key=lambda kind: sum(kind in place for place in PLACES.values()))
             for kind in kinds:
-                if stop.wait(self.chance.uniform(0.5, 1.5) * pause_seconds):
+                if self.stop.wait(self.chance.uniform(0.5, 1.5) * pause_seconds):
                     return
-                if self.rounds and time.monotonic() > end:
-                    return
-                self.inject(kind)
-            self.rounds += 1
+                if time.monotonic() < end or kind in self._needed:
+                    self.inject(kind)
 
     def inject(self, kind: str) -> None:
         """Let it happen, and everything run again."""
+        self._needed.discard(kind)
         self.ledger.write("fault", kind=kind, where=self.name)
         KINDS[kind](self)
         self.ledger.write("fault is over", kind=kind, where=self.name)

@@ -18,7 +18,7 @@ from tests.soak import report, tables
 from tests.soak.boxes import Box
 from tests.soak.clients import Client, kinds
 from tests.soak.deliverers import COMMAND, MTA, Deliverer
-from tests.soak.faults import SHARED, Faults
+from tests.soak.faults import SHARED, Faults, needed
 from tests.soak.gauges import Gauges
 from tests.soak.ledger import UNKNOWN, Ledger
 from tests.soak.session import Refused
@@ -74,9 +74,10 @@ class Soak:
         try:
             self.world.make()
             self.ledger = Ledger(self.world.directory / "ledger", list(self.world.boxes))
+            all_kinds = needed(self.world)
             for name in (*self.world.sites, SHARED):
                 chance = random.Random(f"{self.plan.seed} faults of {name}")
-                self.faults.append(Faults(name, self.world, self.ledger, chance, self.plan.seconds))
+                self.faults.append(Faults(name, self.world, self.ledger, chance, self.plan.seconds, all_kinds))
             self._work()
         except KeyboardInterrupt:
             self.say("interrupted, ending what was started")
@@ -145,7 +146,7 @@ class Soak:
     def _works(self) -> list[tuple[Callable[[threading.Event, float], None], float]]:
         """What goes on at the same time, each with the seconds between two of what it does."""
         seed, clients = self.plan.seed, self.plan.clients
-        pause = max(0.2, clients / 60)
+        pause = max(0.5, clients / 60)
         works: list[tuple[Callable[[threading.Event, float], None], float]] = []
         for number, (kind, boxes) in enumerate(zip(kinds(clients), self._shares(clients), strict=True)):
             chance = random.Random(f"{seed} client {number}")
@@ -178,7 +179,7 @@ class Soak:
         """Wait, and tell now and then how it goes."""
         before, told = report.Totals(), began
         end, last = began + self.plan.seconds, began + self.plan.seconds + _ROUND_SECONDS
-        while (now := time.monotonic()) < end or min(one.rounds for one in self.faults) == 0:
+        while (now := time.monotonic()) < end or not all(one.over.is_set() for one in self.faults):
             if now > last:
                 self.ledger.violated("every fault comes to its end", f"not all within {now - began:.0f} seconds")
                 break
