@@ -53,6 +53,25 @@ class CommandTests(ApartCase):
         server.configuration["sessions"]["minimum_uid"] = 100_000_000
         self.assertIn("sessions.minimum_uid is 100000000", self.mailbox(server, "list", name, status=1))
 
+    def test_convert_is_refused(self) -> None:
+        """Promise: mail of many users is not copied by root, who would follow their links."""
+        server = self.server()
+        server.write_configuration()
+        command = [
+            program("tpops"),
+            "-c",
+            str(server.configuration_file),
+            "db",
+            "convert",
+            "--from",
+            "maildir:~/Maildir",
+        ]
+        command += ["--to", "mbox:~/mbox", self.account.name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("convert works with the rights of one user", done.stderr)
+        self.assertFalse((self.account.home / "mbox").exists())
+
     def test_spool(self) -> None:
         """Promise: a spool of group mail, with its dotlock and the lock that sessions have."""
         name, entry, mail = self.account.name, pwd.getpwnam(self.account.name), grp.getgrnam("mail")

@@ -89,6 +89,12 @@ def convert(
     if bool(names) == everybody:
         raise click.UsageError("give the NAMEs of accounts, or --all")
     config = configuration(context).config
+    if config.sessions.apart:
+        # As root it would follow whatever links users have put into their homes.
+        raise click.ClickException(
+            'db convert works with the rights of one user; with sessions.run_as = "owner" the mail belongs to many: '
+            'give it a configuration with run_as = "server" (-c FILE) and a server.user who may touch both places'
+        )
     for place in (source, target):
         _check(place, config)
     deputy = mailbox_open.deputy_of(config)
