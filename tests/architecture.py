@@ -10,8 +10,8 @@ constant name.
                                                                  protocol is pure
     parts   mailbox, cred, policy, events, config, db, upstream      import core, themselves, db and upstream
     server                                                       imports core and itself
-    roots   service, generation, assembly, file_assembly, sinks, backend, tap, process, delivery, admin, postfix,
-            sight                                                import anything, reactor
+    roots   service, generation, assembly, file_assembly, file_stores, serving, sinks, backend, tap, process, delivery,
+            admin, postfix, sight                                import anything, reactor
 
 Documented exception: C{tpops.errors} imports C{twisted.cred.error}, the base of our login errors.
 """
@@ -48,6 +48,8 @@ ROOTS = frozenset(
         "generation",
         "assembly",
         "file_assembly",
+        "file_stores",
+        "serving",
         "mail_database",
         "sinks",
         "backend",

@@ -1,37 +1,28 @@
 """
-Parts of the service, each made from what the configuration says about it.
+Names and mail, made from what the configuration says about them: what the service, deliveries and commands need.
 
-Purpose: the translation from the words of the configuration to plain arguments; L{tpops.service} puts the parts
-together.  What sessions in processes of their own need, too, is in L{tpops.file_assembly}.
+Purpose: the translation from the words of the configuration to plain arguments; L{tpops.serving} has what only a server
+needs.  A kind of store is loaded when there may be mail in it: commands start for each message.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from twisted.logger import Logger
-
-from tpops import mail_database, plugins
+from tpops import file_stores, mail_database, plugins
 from tpops.config.schema import Config
-from tpops.cred import names, secret_file
+from tpops.cred import names
 from tpops.cred.password_file import read_secret
-from tpops.file_assembly import file_stores
-from tpops.mailbox.locations import Maildrops
+from tpops.mailbox.locations import Maildrops, Store
 from tpops.mailbox.plugin_stores import PluginStores
-from tpops.mailbox.proxy import Lookup, ProxyStore
 from tpops.mailbox.quota import Quota
-from tpops.policy.limits import Limits
-from tpops.policy.memory import AnyMemory
-from tpops.policy.penalties import Penalties
-from tpops.server.client_certificates import ClientCertificates
-from tpops.upstream import tls
-from tpops.upstream.servers import Settings, Upstream
 
-_log = Logger()
+if TYPE_CHECKING:
+    from tpops.mailbox.proxy import Lookup
+    from tpops.upstream.servers import Upstream
 
 
 def login_names(config: Config) -> names.LoginNames:
@@ -44,21 +35,9 @@ def login_names(config: Config) -> names.LoginNames:
     return names.LoginNames(rules.default_domain, rules.lowercase, rules.separators, taken)
 
 
-def limiter(config: Config, memory: AnyMemory, seconds: Callable[[], float]) -> Limits:
-    """Who may connect, and how long a wrong guess takes."""
-    limits, protocol = config.limits, config.protocol
-    return Limits(
-        limits.connections,
-        limits.connections_per_address,
-        limits.ipv6_prefix,
-        limits.exempt,
-        limits.login_delay_seconds,
-        Penalties(protocol.auth_delay_seconds, protocol.auth_delay_max_seconds, seconds, memory),
-        memory,
-        seconds,
-        limits.connections_per_user,
-        limits.connections_per_user_and_address,
-    )
+def proxied(config: Config) -> bool:
+    """Whether the configuration says that mail is on other servers."""
+    return bool(config.proxy.model_fields_set) or any(one.driver == "proxy" for one in config.accounts)
 
 
 def upstream(config: Config, reactor: Any) -> Upstream:
@@ -67,12 +46,14 @@ def upstream(config: Config, reactor: Any) -> Upstream:
 
     @raise ConfigError: when a file of [proxy] cannot be used
     """
+    from tpops.upstream import servers, tls
+
     proxy = config.proxy
     verified = proxy.tls != "off" and proxy.tls_verify
     password = proxy.password or (
         read_secret(proxy.password_file, "proxy.password_file") if proxy.password_file else ""
     )
-    settings = Settings(
+    settings = servers.Settings(
         proxy.server,
         proxy.tls,
         tls.contexts(proxy.tls_ca, verified),
@@ -84,7 +65,7 @@ def upstream(config: Config, reactor: Any) -> Upstream:
         keepalive_seconds=proxy.keepalive_seconds,
         connections=proxy.connections,
     )
-    return Upstream(settings, lambda name: names.split(name, config.names.separators), reactor)
+    return servers.Upstream(settings, lambda name: names.split(name, config.names.separators), reactor)
 
 
 def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream, lookup: Lookup) -> Maildrops:
@@ -97,8 +78,9 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream
     # Of an index directory that has one for each owner, whoever delivers has his own as well.
     whose = str(os.geteuid()) if config.sessions.apart else ""
     spool_state = os.path.join(config.server.state_dir, "mbox")
-    stores = file_stores(config, spool_state, reactor, run_in_thread, whose=whose)
-    stores["proxy"] = ProxyStore(config.proxy.unique_ids == "headers", others, lookup)
+    makers = file_stores.makers(config, spool_state, reactor, run_in_thread, whose=whose)
+    makers["proxy"] = partial(_proxy_store, config, others, lookup)
+    stores: dict[str, Store] = {}
     if mail_database.used(config):
         stores["mysql"] = mail_database.driver(config, reactor)
     if config.store:
@@ -109,28 +91,14 @@ def maildrops(config: Config, reactor: Any, run_in_thread: Any, others: Upstream
             }
         )
     quota = Quota(config.quota.octets, config.quota.messages)
-    return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores, quota)
+    return Maildrops(config.mail.location, _split(config), stores, quota, makers)
 
 
-def client_certificates(config: Config) -> ClientCertificates | None:
-    """Whose certificates are accepted from clients, None where they are not asked for any."""
-    tls = config.tls
-    if tls.client_certificates == "off":
-        return None
-    required = tls.client_certificates == "require"
-    return ClientCertificates(tls.client_ca, tls.client_crl, required, tls.client_name, time.time)
+def _split(config: Config) -> Callable[[str], tuple[str, str]]:
+    return lambda name: names.split(name, config.names.separators)
 
 
-def scram_secret(config: Config) -> bytes:
-    """From which SCRAM's salts are made."""
-    path = os.path.join(config.server.state_dir, "scram_secret")
-    try:
-        return secret_file.read_or_make(path)
-    except (OSError, ValueError) as problem:
-        why = problem.strerror if isinstance(problem, OSError) else problem
-        _log.warn(
-            "cannot use {path}: {why}; salts of SCRAM may differ after each start, which tells who has an account",
-            path=path,
-            why=why,
-        )
-        return secrets.token_bytes(secret_file.SECRET_OCTETS)
+def _proxy_store(config: Config, others: Upstream, lookup: Lookup) -> Store:
+    from tpops.mailbox.proxy import ProxyStore
+
+    return ProxyStore(config.proxy.unique_ids == "headers", others, lookup)

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
@@ -23,18 +23,17 @@ from twisted.python.failure import Failure
 
 from tpops import assembly
 from tpops.config.schema import Config
-from tpops.cred import drivers
-from tpops.cred.app_password_store import AppPasswordStore
-from tpops.cred.app_passwords import AppPasswords, LastUses
+from tpops.cred import drivers, schemes
 from tpops.cred.hashes import RunInThread, Verifier
 from tpops.cred.ordered import OrderedChecker
-from tpops.cred.rehash import Rehash
-from tpops.cred.sealing import KeyFile
 from tpops.cred.source import Means
 from tpops.delivery.recipients import Recipients
 from tpops.interfaces import IRenewsHashes
 from tpops.mailbox.locations import Maildrops
 from tpops.model import Account
+
+if TYPE_CHECKING:
+    from tpops.cred.app_passwords import AppPasswords
 
 _T = TypeVar("_T")
 
@@ -75,6 +74,11 @@ class Backend:
         self.maildrops: Maildrops = assembly.maildrops(
             config, reactor, self.run_in_thread, self.upstream, self.checker.elsewhere
         )
+
+    def load(self) -> None:
+        """Load all kinds of mail and passwords now, else each is when it is met; for processes that serve."""
+        self.maildrops.load()
+        schemes.load()
 
     def start(self) -> None:
         """
@@ -121,6 +125,8 @@ class Backend:
 
     def _renew_hashes(self, means: Means) -> None:
         """Stored passwords become better ones when their owners log in, in the sources that can be written."""
+        from tpops.cred.rehash import Rehash
+
         wanted = self.config.passwords
         for source in self.sources:
             if IRenewsHashes.providedBy(source):
@@ -131,6 +137,10 @@ class Backend:
         settings = self.config.app_passwords
         if not settings.path:
             return None
+        from tpops.cred.app_password_store import AppPasswordStore
+        from tpops.cred.app_passwords import AppPasswords, LastUses
+        from tpops.cred.sealing import KeyFile
+
         store = AppPasswordStore(settings.path)
         keys = KeyFile(settings.key_file) if settings.key_file else None
         uses = LastUses(store, verifier.run_in_thread, time.time, settings.last_used_seconds)

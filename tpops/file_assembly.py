@@ -6,20 +6,15 @@ Purpose: as L{tpops.assembly}, without what talks to others; what is loaded here
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
-
+from tpops import file_stores
 from tpops.cred import names
 from tpops.mailbox import spool_locks
-from tpops.mailbox.locations import Maildrops, Store
-from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
-from tpops.mailbox.mbox import MboxDriver, MboxOptions
+from tpops.mailbox.locations import Maildrops
 from tpops.mailbox.spool_locks import Dotlocks
 from tpops.server.options import ServerOptions
 from tpops.server.pace import Bandwidth
@@ -87,52 +82,6 @@ def file_maildrops(
     @param dotlocks: who makes dotlocks
     @param whose: name of the owner's directory in those for indexes
     """
-    stores = file_stores(config, spool_state, reactor, run_in_thread, dotlocks, whose)
+    makers = file_stores.makers(config, spool_state, reactor, run_in_thread, dotlocks, whose)
+    stores = {kind: make() for kind, make in makers.items()}
     return Maildrops(config.mail.location, lambda name: names.split(name, config.names.separators), stores)
-
-
-def file_stores(
-    config: Config,
-    spool_state: str,
-    reactor: Any,
-    run_in_thread: Any,
-    dotlocks: Dotlocks = spool_locks.HERE,
-    whose: str = "",
-) -> dict[str, Store]:
-    """
-    The stores of the kinds that are files.
-
-    @param spool_state: directory for what is remembered of spools, where none is configured
-    """
-    maildir, mbox = config.maildir, config.mbox
-
-    def sleep(seconds: float) -> Deferred[None]:
-        return deferLater(reactor, seconds, lambda: None)
-
-    maildirs = MaildirOptions(
-        create=maildir.create,
-        sizes=maildir.sizes,
-        mark_seen=maildir.mark_seen == "retr",
-        index=maildir.index,
-        index_dir=maildir.index_dir and os.path.join(maildir.index_dir, whose),
-        lock_wait_seconds=maildir.lock_wait_seconds,
-        uidl_map=maildir.uidl_map,
-        cache_octets=maildir.cache_mib << 20,
-        tpop3d=maildir.unique_ids == "tpop3d",
-        recursive=maildir.recursive,
-        ignored_folders=maildir.ignored_folders,
-    )
-    spools = MboxOptions(
-        directory=(mbox.index_dir and os.path.join(mbox.index_dir, whose)) or spool_state,
-        unique_ids=mbox.unique_ids,
-        unquote=mbox.quoting == "mboxrd",
-        dotlock=mbox.dotlock,
-        mark_seen=mbox.mark_seen == "retr",
-        index=mbox.index,
-        lock_wait_seconds=mbox.lock_wait_seconds,
-        cache_octets=mbox.cache_mib << 20,
-    )
-    return {
-        "maildir": MaildirDriver(maildirs, run_in_thread, sleep, reactor.seconds),
-        "mbox": MboxDriver(spools, run_in_thread, sleep, reactor.seconds, dotlocks),
-    }

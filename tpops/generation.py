@@ -13,7 +13,7 @@ import ipaddress
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.cred.portal import Portal
@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
-from tpops import assembly, file_assembly, sinks
+from tpops import file_assembly, serving, sinks
 from tpops.backend import Backend
 from tpops.config.app_passwords import AppPasswords
 from tpops.config.schema import Config
@@ -34,7 +34,6 @@ from tpops.errors import ConfigError
 from tpops.events.bus import EventBus
 from tpops.events.counters import Counters
 from tpops.policy.memory import AnyMemory, octets_of, text_of
-from tpops.postfix.service import RelayService
 from tpops.protocol.capabilities import Offer
 from tpops.protocol.oauth import Advice, OAuthBearer, TokenQuestion, XOAuth2
 from tpops.protocol.relayed import Relayed, Step
@@ -51,6 +50,9 @@ from tpops.server.shared import Shared, no_answers
 from tpops.server.strangers import Strangers
 from tpops.sight.listeners import SightListeners
 from tpops.sight.logs import Logs
+
+if TYPE_CHECKING:
+    from tpops.postfix.service import RelayService
 
 
 @attrs.frozen
@@ -69,6 +71,12 @@ class Separation:
 def without_accounts(config: Config) -> Config:
     """The same configuration for a process that asks another one about accounts."""
     return config.model_copy(update={"accounts": (), "app_passwords": AppPasswords()})
+
+
+def _relay_service(config: Config, reactor: Any) -> RelayService:
+    from tpops.postfix.service import RelayService
+
+    return RelayService(config, reactor)
 
 
 #: Seconds that a stop waits for sessions that are removing mail.
@@ -115,14 +123,14 @@ class Generation:
         # Who has no part in verifying passwords has no accounts either.
         self._backend = Backend(config if apart is None else without_accounts(config), reactor)
         self._bus = EventBus((), time.time, reactor, config.pop_before_smtp.ok_wait_seconds)
-        self._relay = RelayService(config, reactor) if config.pop_before_smtp.store else None
+        self._relay = _relay_service(config, reactor) if config.pop_before_smtp.store else None
         self.logs = Logs()
         self.sinks = sinks.made(config, reactor, self._backend.names.split)
         self._last_login = sinks.last_login(config, reactor)
         self._keyring: Keyring | None = None
         # Keys are often for root alone, whose rights have been given up.
         same = before if before is not None and before.config.tls == config.tls else None
-        self._clients: ClientCertificates | None = same._clients if same else assembly.client_certificates(config)
+        self._clients: ClientCertificates | None = same._clients if same else serving.client_certificates(config)
         self._certificates: Certificates | None = same._certificates if same else self._make_certificates()
         self.shared = self._make_shared()
         self._lmtp = LMTPService(config, self._backend, reactor, self._tell_delivery)
@@ -140,6 +148,10 @@ class Generation:
         yield from self._sight.listeners()
         if self._relay is not None:
             yield from self._relay.listeners()
+
+    def load(self) -> None:
+        """Load what sessions may need; before rights are given up, for the server's user need not be able to."""
+        self._backend.load()
 
     def start(self) -> None:
         """
@@ -243,7 +255,7 @@ class Generation:
         config, backend = self.config, self._backend
         acting = Masters(backend.checker.requestAvatarId, backend.names, **config.masters.settings())
         self._oauth = self._bearer_tokens()
-        self._limiter = limiter = assembly.limiter(config, self._memory, self._reactor.seconds)
+        self._limiter = limiter = serving.limiter(config, self._memory, self._reactor.seconds)
         portal = Portal(
             Realm(backend.checker, backend.maildrops, limiter.login_delay, limiter.admit_user),
             [backend.checker, acting],
@@ -329,7 +341,7 @@ class Generation:
                 self._backend.sources,
                 self._backend.names,
                 self._backend.run_in_thread,
-                assembly.scram_secret(self.config),
+                serving.scram_secret(self.config),
                 self._backend.app_passwords,
             )
             self._keyring.learn()

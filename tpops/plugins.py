@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twisted.plugin import getPlugins
-
 from tpops.errors import ConfigError
 from tpops.interfaces import IAccountsFactory, ISinkFactory, IStoreFactory
 
@@ -27,6 +25,8 @@ KINDS: Mapping[str, Any] = {"accounts": IAccountsFactory, "sink": ISinkFactory, 
 
 def found(table: str) -> dict[str, Any]:
     """The factories for a table, by name; of several with one name the first."""
+    from twisted.plugin import getPlugins
+
     factories: dict[str, Any] = {}
     for factory in getPlugins(KINDS[table]):
         factories.setdefault(str(factory.name), factory)

@@ -31,6 +31,7 @@ from tpops.errors import ConfigError
 from tpops.generation import Generation, Separation
 from tpops.policy.memory import AnyMemory, Memory
 from tpops.process import descriptors, privileges
+from tpops.process.garbage import collect_seldom
 from tpops.process.notify import Notify
 from tpops.process.output import Output
 from tpops.process.signals import Orders, Signals, stop_soon
@@ -41,9 +42,6 @@ from tpops.sight.answers import Answers
 from tpops.sight.control import Answer, Request, Socket
 
 _log = Logger()
-
-#: New objects after which the garbage collector runs: hardly anything of a session is garbage for it.
-_COLLECT_AFTER = 10000
 
 #: Seconds between two looks at whether the last session has ended: in a stop, and after a reload.
 _LOOK_SECONDS = 0.05
@@ -125,6 +123,7 @@ class POP3Service(Service):
         descriptors.make_room(self.config.limits.connections)
         wanted, prepared = self._prepare(self._generation)
         self._serve(wanted, prepared)
+        self._generation.load()
         self._generation.start()
         self.open_control(self.config)
         if self._identity is not None:
@@ -139,7 +138,7 @@ class POP3Service(Service):
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER, 20, 20)
+        collect_seldom()
         orders = Orders(hurry=self.hurry, reload=self.reload, reopen=self.reopen_logs, upgrade=self.upgrade)
         Signals(self._reactor, orders)
         self.tell_ready(self.ports.values())

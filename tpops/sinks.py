@@ -29,7 +29,6 @@ from tpops.cred.password_file import read_secret
 from tpops.db import sql_template
 from tpops.db.last_logins import LastLogins
 from tpops.db.mysql_servers import access_of
-from tpops.events import drac, program, udp_notify, webhook, whoson
 from tpops.events.last_login import LastLoginSink
 from tpops.events.sink import Sink
 from tpops.interfaces import IReceiver
@@ -79,11 +78,17 @@ def receiver(section: SinkSection, reactor: Any) -> IReceiver:
         return theirs
     match section:
         case Whoson():
-            servers = [_whoson_server(one) for one in section.servers]
+            from tpops.events import whoson
+
+            servers = [whoson.Server(*_whoson_place(one)) for one in section.servers]
             return whoson.Whoson(reactor, servers, section.timeout_seconds, "logout" in section.events)
         case Drac():
+            from tpops.events import drac
+
             return drac.Drac(reactor, section.host, section.port, section.portmapper_port, lambda: secrets.randbits(32))
         case UDPNotice():
+            from tpops.events import udp_notify
+
             return udp_notify.UDPNotify(
                 reactor,
                 *host_and_port(section.destination),
@@ -95,8 +100,12 @@ def receiver(section: SinkSection, reactor: Any) -> IReceiver:
         case SQLSink():
             return _sql(section, reactor)
         case ProgramSink():
+            from tpops.events import program
+
             return program.Program(reactor, section.command)
         case WebhookSink():
+            from tpops.events import webhook
+
             return webhook.Webhook(
                 reactor,
                 section.address,
@@ -122,9 +131,10 @@ def _sql(section: SQLSink, reactor: Any) -> IReceiver:
     return made
 
 
-def _whoson_server(text: str) -> whoson.Server:
+def _whoson_place(text: str) -> tuple[str, str, int]:
+    """Transport, host or path, and port."""
     transport, _, where = text.partition(":")
-    return whoson.Server("unix", where) if transport == "unix" else whoson.Server(transport, *host_and_port(where))
+    return (transport, where, 0) if transport == "unix" else (transport, *host_and_port(where))
 
 
 def _secret(section: SinkSection, name: str) -> bytes:

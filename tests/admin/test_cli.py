@@ -329,9 +329,9 @@ class EntryTests(CommandCase):
 
     def test_a_source_tree_has_no_version(self) -> None:
         """Where tpops is not installed, --version says so."""
-        self.patch(cli.importlib.metadata, "version", _not_installed)
+        self.patch(cli.metadata, "version", _not_installed)
         self.assertIn("not installed", cli._version())
 
 
 def _not_installed(name: str) -> str:
-    raise cli.importlib.metadata.PackageNotFoundError(name)
+    raise cli.metadata.PackageNotFoundError(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import twisted.plugin
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -46,12 +47,14 @@ class SchemaTests(LoadCase):
     def install(self, **tables: list[Factory]) -> None:
         """As if these were installed."""
         self.patch(
-            plugins, "getPlugins", lambda kind: {plugins.KINDS[one]: all_ for one, all_ in tables.items()}.get(kind, [])
+            twisted.plugin,
+            "getPlugins",
+            lambda kind: {plugins.KINDS[one]: all_ for one, all_ in tables.items()}.get(kind, []),
         )
 
     def test_nothing_named(self) -> None:
         """Promise: without "plugin:" nobody looks for plugins."""
-        self.patch(plugins, "getPlugins", None)
+        self.patch(twisted.plugin, "getPlugins", None)
         self.assertIs(models.model_for({"sink": [{"driver": "drac"}], "accounts": 7, "store": [1]}), Config)
 
     def test_not_installed(self) -> None:
@@ -101,11 +104,11 @@ class CommandTests(CommandCase):
     def test_list(self) -> None:
         """Promise: what is installed with its keys, what is wrong with it, or that nothing is."""
         odd = [Factory("odd", Keys), Factory("bad", Clashing)]
-        self.patch(plugins, "getPlugins", lambda kind: odd if kind is plugins.KINDS["sink"] else [])
+        self.patch(twisted.plugin, "getPlugins", lambda kind: odd if kind is plugins.KINDS["sink"] else [])
         told = self.run_command("plugins").stdout
         self.assertRegex(told, r"\[\[sink\]\].*plugin:odd.*An odd one\..*colour \(text, \"red\"\)")
         self.assertIn("its key users is one that every", told)
-        self.patch(plugins, "getPlugins", lambda kind: [])
+        self.patch(twisted.plugin, "getPlugins", lambda kind: [])
         self.assertEqual(self.run_command("plugins").stdout, "no plugins are installed\n")
 
 

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tpops.config.listen import Listen
 from tpops.errors import ConfigError
-from tpops.process.inetd import ToSyslog, choose
+from tpops.process.inetd_start import ToSyslog, choose
 from tpops.process.inherited import ends
 
 

@@ -26,8 +26,6 @@ def problems(config: Config, may: Callable[[str, int], bool]) -> Iterator[str]:
     @param may: whether the server's user has these rights (os.R_OK, os.W_OK, os.X_OK) on a file or directory
     """
     settings = config.app_passwords
-    if not settings.path:
-        return
     store = AppPasswordStore(settings.path)
     try:
         yield from (f"app_passwords.path: {problem}" for problem in store.check())

@@ -18,15 +18,10 @@ import click
 
 from tpops import mail_database
 from tpops.admin import (
-    app_password_check,
     folder_check,
-    lmtp_check,
     log_check,
-    pbs_check,
     sink_check,
     sources,
-    status_check,
-    tls_files,
 )
 from tpops.admin.context import configuration
 from tpops.admin.rights import RunsAs, runs_as
@@ -71,11 +66,8 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
     except KeyError as error:
         yield f"server: {error.args[0]}"
         return
-    for level, text in tls_files.problems(config, who, datetime.datetime.now(datetime.UTC)):
-        if level == "problem":
-            yield text
-        elif level == "warning":
-            warnings.append(text)
+    if config.tls.certificate:
+        yield from _tls_problems(config, who, warnings)
     # Passwords are verified by a process of root's where sessions are those of their owners.
     verifies = RunsAs(0, frozenset()) if config.sessions.apart else who
     for source in sources.open_all(config):
@@ -92,18 +84,41 @@ def _problems(config: Config, warnings: list[str]) -> Iterator[str]:
         yield from _confinement_problems(config)
     if mail_database.wanted(config):
         yield from mail_database.problems(config)
-    yield from lmtp_check.problems(config, who)
-    yield from pbs_check.problems(config, who, warnings)
+    if config.lmtp.listen:
+        from tpops.admin import lmtp_check
+
+        yield from lmtp_check.problems(config, who)
+    if config.pop_before_smtp.store:
+        from tpops.admin import pbs_check
+
+        yield from pbs_check.problems(config, who, warnings)
     if "delivery" in config.model_fields_set or config.lmtp.listen:
         warnings.extend(_delivery_warnings(config))
     if config.oauth.used:
         yield from _oauth_problems(config, verifies)
-    yield from app_password_check.problems(config, verifies.may)
+    if config.app_passwords.path:
+        from tpops.admin import app_password_check
+
+        yield from app_password_check.problems(config, verifies.may)
     yield from sink_check.problems(config, who)
     warnings.extend(sink_check.warnings(config, who))
-    yield from status_check.problems(config, who, warnings)
+    if config.status.listen:
+        from tpops.admin import status_check
+
+        yield from status_check.problems(config, who, warnings)
     yield from log_check.problems(config.log, who)
     warnings.extend(log_check.warnings(config.log))
+
+
+def _tls_problems(config: Config, who: RunsAs, warnings: list[str]) -> Iterator[str]:
+    """What is wrong with certificates."""
+    from tpops.admin import tls_files
+
+    for level, text in tls_files.problems(config, who, datetime.datetime.now(datetime.UTC)):
+        if level == "problem":
+            yield text
+        elif level == "warning":
+            warnings.append(text)
 
 
 def _right_problems(source: Source, path: str, who: RunsAs) -> Iterator[str]:

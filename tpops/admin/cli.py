@@ -9,38 +9,66 @@ never a traceback.
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
+from collections.abc import Mapping
+from importlib import import_module, metadata
 
 import click
 
-from tpops.admin.app_passwords import apppasswd
-from tpops.admin.check import check
 from tpops.admin.context import Commands
-from tpops.admin.database import database
-from tpops.admin.deliveries import pipe, store
-from tpops.admin.doctor.command import doctor
-from tpops.admin.init import init
-from tpops.admin.mailbox import mailbox
-from tpops.admin.passwords import pw
-from tpops.admin.pbs import pbs
-from tpops.admin.plugins import plugins
-from tpops.admin.running import drain, kick, penalty, reload, stats, who
-from tpops.admin.show import config as show
-from tpops.admin.tls import tls
-from tpops.admin.top import top
-from tpops.admin.users import user
+from tpops.process.garbage import collect_seldom
+
+#: Where each command is; the others are not loaded with it.
+_COMMANDS: Mapping[str, str] = {
+    "apppasswd": "app_passwords:apppasswd",
+    "check": "check:check",
+    "config": "show:config",
+    "db": "database:database",
+    "doctor": "doctor.command:doctor",
+    "drain": "running:drain",
+    "init": "init:init",
+    "kick": "running:kick",
+    "mailbox": "mailbox:mailbox",
+    "pbs": "pbs:pbs",
+    "penalty": "running:penalty",
+    "pipe": "deliveries:pipe",
+    "plugins": "plugins:plugins",
+    "pw": "passwords:pw",
+    "reload": "running:reload",
+    "stats": "running:stats",
+    "store": "deliveries:store",
+    "tls": "tls:tls",
+    "top": "top:top",
+    "user": "users:user",
+    "who": "running:who",
+}
+
+
+class AllCommands(Commands):
+    """All of L{_COMMANDS}, each loaded when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in the order of the help."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them, None where there is none of this name."""
+        module, _, name = _COMMANDS.get(cmd_name, "").partition(":")
+        if not module:
+            return None
+        command: click.Command = getattr(import_module(f"tpops.admin.{module}"), name)
+        return command
 
 
 def _version() -> str:
     """The installed version; a source tree that is not installed has none."""
     try:
-        return importlib.metadata.version("tpops")
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version("tpops")
+    except metadata.PackageNotFoundError:
         return "(source tree, not installed)"
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=AllCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
     "-c",
@@ -52,34 +80,9 @@ def tpops(config: str | None) -> None:
     """Administer tpops, a POP3 mail access service.  Serving is "twistd tpops"."""
 
 
-for _command in (
-    init,
-    user,
-    mailbox,
-    apppasswd,
-    pbs,
-    pw,
-    check,
-    database,
-    tls,
-    doctor,
-    show,
-    plugins,
-    who,
-    kick,
-    stats,
-    penalty,
-    reload,
-    drain,
-    top,
-    store,
-    pipe,
-):
-    tpops.add_command(_command)
-
-
 def main() -> None:
     """The console script."""
+    collect_seldom()
     try:
         tpops(prog_name="tpops")
     except Exception as error:

@@ -8,13 +8,16 @@ Limits: click only; no reactor.
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from tpops.config.load import Loaded, default_path, load
 from tpops.errors import ConfigError, TpopsError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tpops.config.load import Loaded
 
 #: Room for a table that goes into a file or a pipe.
 _WIDE_COLUMNS = 10_000
@@ -22,16 +25,22 @@ _WIDE_COLUMNS = 10_000
 
 def config_path(context: click.Context) -> str:
     """The configuration file of this command."""
+    from tpops.config.load import default_path
+
     return context.find_root().params["config"] or default_path()
 
 
 def configuration(context: click.Context) -> Loaded:
     """The configuration of this command."""
+    from tpops.config.load import load
+
     return load(config_path(context))
 
 
 def show(table: Table) -> None:
     """Print a table: as wide as it needs where nobody's screen limits it."""
+    from rich.console import Console
+
     out = sys.stdout
     Console(file=out, markup=False, width=None if out.isatty() else _WIDE_COLUMNS).print(table)
 

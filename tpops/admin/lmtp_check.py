@@ -16,8 +16,6 @@ _MOST_OCTETS = 107
 
 def problems(config: Config, who: RunsAs) -> Iterator[str]:
     """What a start or a delivery would stumble over."""
-    if not config.lmtp.listen:
-        return
     try:
         listeners = places(config.lmtp)
     except ConfigError as error:

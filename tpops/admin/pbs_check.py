@@ -25,8 +25,6 @@ def problems(config: Config, who: RunsAs, warnings: list[str]) -> Iterator[str]:
     @param warnings: gets what is not wrong yet
     """
     settings = config.pop_before_smtp
-    if not settings.store:
-        return
     if settings.store == "sqlite":
         found = list(_file_problems(stores.sqlite_path(config), who))
         yield from found

@@ -39,7 +39,8 @@ def open_all(config: Config) -> list[Source]:
     verifier = Verifier(_at_once, time.monotonic)
     split = login_names(config).split
     hostname = config.server.hostname
-    means = Means(verifier, _at_once, time.monotonic, None, split, hostname, assembly.upstream(config, None))
+    upstream = assembly.upstream(config, None) if assembly.proxied(config) else None
+    means = Means(verifier, _at_once, time.monotonic, None, split, hostname, upstream)
     return [drivers.make(source.driver, source.name, source.settings(), means) for source in config.accounts]
 
 

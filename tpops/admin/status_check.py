@@ -21,8 +21,6 @@ def problems(config: Config, who: RunsAs, warnings: list[str]) -> Iterator[str]:
     @param warnings: gets what works until a reload
     """
     status = config.status
-    if not status.listen:
-        return
     try:
         token(status)
     except ConfigError as error:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import attrs
 from cryptography import x509
 
-from tpops import assembly
+from tpops import serving
 from tpops.admin.rights import RunsAs
 from tpops.admin.tls_facts import Facts, Finding, Trust, facts, is_for
 from tpops.config.schema import Config
@@ -65,7 +65,7 @@ def _file(path: str, config: Config, runs_as: RunsAs, now: datetime.datetime, tr
 def _use_findings(path: str, config: Config) -> list[Finding]:
     """What the server itself says of a file."""
     try:
-        clients = assembly.client_certificates(config)
+        clients = serving.client_certificates(config)
         Certificates(path, config.tls.private_key, config.tls.minimum, time.monotonic, clients)
     except ConfigError as error:
         return [Finding("problem", problem) for problem in error.problems]

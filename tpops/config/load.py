@@ -9,7 +9,6 @@ Errors: ConfigError only.  Values of secret keys, and of keys that are not known
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -179,6 +178,8 @@ def _syntax(path: str, text: str, message: str) -> str:
 
 def _unknown(where: Path, kind: str, known: Tables) -> str:
     """What to say of a key or section that the schema does not have, or that a table of this kind has not."""
+    import difflib
+
     *above, name = where
     table = ".".join(part for part in above if isinstance(part, str))
     mine = known[table].kinds[kind].keys if kind else known[table].keys

@@ -52,7 +52,7 @@ def machine_name() -> str:
 class Section(BaseModel):
     """One table of the file: unknown keys are refused, nothing is converted, nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
     def in_force(self) -> Iterable[str]:
         """The names of the keys that mean something beside the others."""

@@ -18,9 +18,6 @@ import secrets
 import struct
 from collections.abc import Callable
 
-from tpops.protocol.saslprep import prepared
-from tpops.protocol.scram import derive
-
 Check = Callable[[bytes, bytes], bool]
 Make = Callable[[bytes], bytes]
 
@@ -104,12 +101,18 @@ def scram_pair(digest: str) -> tuple[Check, Make]:
     """Check and make of L{scram_fields}."""
 
     def check(password: bytes, data: bytes) -> bool:
+        from tpops.protocol.saslprep import prepared
+        from tpops.protocol.scram import derive
+
         rounds, salt, *keys = scram_fields(data, digest)
         # Other programs store the keys of the octets as they came.
         forms = {prepared(password), password}
         return any(hmac.compare_digest(b"".join(derive(digest, one, salt, rounds)), b"".join(keys)) for one in forms)
 
     def make(password: bytes) -> bytes:
+        from tpops.protocol.saslprep import prepared
+        from tpops.protocol.scram import derive
+
         salt = secrets.token_bytes(_SALT_OCTETS)
         keys = derive(digest, prepared(password), salt, PBKDF2_ROUNDS)
         return b"%d," % PBKDF2_ROUNDS + b",".join(base64.b64encode(field) for field in (salt, *keys))

@@ -4,8 +4,9 @@ Password schemes: the table of what may stand in braces before a stored hash.
 Purpose: read and make stored passwords as Dovecot and tpop3d write them: "{SCHEME}data", with ".b64" or ".hex" at
 the scheme's end where the data is encoded again.  Names are compared without regard to case.  A stored password
 without braces is crypt(3), or tpop3d's MD5: 32 hexadecimal digits, or 22 characters of base64 and "==".
-Limits: pure functions, no cache, no threads (see tpops.cred.hashes).  Stored passwords that are empty or start
-with "!" or "*" match nothing; the "*" of MySQL's own hashes, with 40 hexadecimal digits behind it, is no such sign.
+Limits: pure functions, no cache, no threads (see tpops.cred.hashes); argon2 is loaded when a hash asks for it.  Stored
+passwords that are empty or start with "!" or "*" match nothing; the "*" of MySQL's own hashes, with 40 hexadecimal
+digits behind it, is no such sign.
 Known deviations: as in Dovecot, an unsalted digest without an ending may be hexadecimal or base64; the length tells.
 {MD5} is Dovecot's MD5-CRYPT and tpop3d's plain MD5: data that starts with "$" is crypt(3), other data is a digest, as
 Dovecot has it too; a new one is MD5-CRYPT.  Missing of Dovecot's: OTP, DIGEST-MD5 (needs the name), PLAIN-MD4 and
@@ -22,8 +23,6 @@ import secrets
 from collections.abc import Callable
 
 import attrs
-from argon2 import low_level as argon2
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from tpops.cred import crypt_family, digests
 
@@ -65,6 +64,13 @@ class Scheme:
     hexadecimal: bool = False
 
 
+def load() -> None:
+    """Load the libraries behind the schemes now."""
+
+    import tpops.protocol.saslprep
+    import tpops.protocol.scram  # noqa: F401
+
+
 def _plain_check(password: bytes, data: bytes) -> bool:
     return hmac.compare_digest(password, data)
 
@@ -73,23 +79,25 @@ def _plain_make(password: bytes) -> bytes:
     return password
 
 
-def _argon2_kind(data: bytes) -> argon2.Type:
-    return argon2.Type.ID if data.startswith(b"$argon2id$") else argon2.Type.I
-
-
 def _argon2_check(password: bytes, data: bytes) -> bool:
+    from argon2 import exceptions, low_level
+
+    kind = low_level.Type.ID if data.startswith(b"$argon2id$") else low_level.Type.I
     try:
-        return argon2.verify_secret(data, password, _argon2_kind(data))
-    except VerifyMismatchError:
+        return low_level.verify_secret(data, password, kind)
+    except exceptions.VerifyMismatchError:
         return False
-    except (InvalidHashError, VerificationError) as error:
+    except (exceptions.InvalidHashError, exceptions.VerificationError) as error:
         raise ValueError(f"not an argon2 hash ({error})") from None
 
 
-def _argon2_make(kind: argon2.Type) -> Callable[[bytes], bytes]:
+def _argon2_make(kind: str) -> Callable[[bytes], bytes]:
     def make(password: bytes) -> bytes:
-        salt = secrets.token_bytes(_SALT_OCTETS)
-        return argon2.hash_secret(password, salt, ARGON2_TIME_COST, ARGON2_MEMORY_KIB, ARGON2_LANES, 32, kind)
+        from argon2 import low_level
+
+        salt, octets = secrets.token_bytes(_SALT_OCTETS), 32
+        cost = (ARGON2_TIME_COST, ARGON2_MEMORY_KIB, ARGON2_LANES)
+        return low_level.hash_secret(password, salt, *cost, octets, low_level.Type[kind])
 
     return make
 
@@ -114,8 +122,8 @@ def _digest(name: str, digest: str, salted: bool = False, hexadecimal: bool = Fa
 _TABLE: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
-        Scheme("ARGON2ID", _argon2_check, _argon2_make(argon2.Type.ID), slow=True),
-        Scheme("ARGON2I", _argon2_check, _argon2_make(argon2.Type.I), slow=True),
+        Scheme("ARGON2ID", _argon2_check, _argon2_make("ID"), slow=True),
+        Scheme("ARGON2I", _argon2_check, _argon2_make("I"), slow=True),
         *(
             Scheme(name, _crypt_check, _crypt_make(name), slow=True)
             for name in ("BLF-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT")

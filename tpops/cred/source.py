@@ -20,7 +20,7 @@ import hmac
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
@@ -35,7 +35,9 @@ from tpops.credentials import CRAMMD5Credentials, NamePassword
 from tpops.errors import AccountDisabled, BadCredentials, LookupUnavailable, UnknownUser
 from tpops.interfaces import IAccounts, IKnowsElsewhere
 from tpops.model import Account, Elsewhere, Peer
-from tpops.upstream.servers import Upstream
+
+if TYPE_CHECKING:
+    from tpops.upstream.servers import Upstream
 
 _T = TypeVar("_T")
 

@@ -89,6 +89,9 @@ def guarded(name: str, usage: str, run: Callable[[Sequence[str]], int], argument
     @param run: does the work
     """
     try:
+        from tpops.process.garbage import collect_seldom
+
+        collect_seldom()
         return run(arguments)
     except WrongUsage as wrong:
         tell(f"5.3.5 {name}: {wrong}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -18,13 +18,15 @@ from twisted.logger import Logger
 from tpops.backend import Backend
 from tpops.config.schema import Config
 from tpops.delivery.incoming import Message
-from tpops.delivery.lmtp import LMTPFactory
 from tpops.delivery.lmtp_content import Content
 from tpops.delivery.lmtp_deliveries import Deliveries, Tell
 from tpops.delivery.lmtp_header import Headers
 from tpops.delivery.lmtp_places import places
 from tpops.delivery.lmtp_shared import Options, Shared
 from tpops.server.listeners import Listener
+
+if TYPE_CHECKING:
+    from tpops.delivery.lmtp import LMTPFactory
 
 _log = Logger()
 
@@ -75,6 +77,10 @@ class LMTPService:
 
     def listeners(self) -> list[tuple[Listener, LMTPFactory]]:
         """Where it listens, and what serves there; new factories at each call."""
+        if not self._config.listen:
+            return []
+        from tpops.delivery.lmtp import LMTPFactory
+
         return [(listener, LMTPFactory(self.shared)) for listener in places(self._config)]
 
     @property

@@ -162,14 +162,29 @@ class Maildrops:
     @param templates: the configured location
     @param stores: by kind
     @param quota: of accounts that have none of their own, and no word that they have none
+    @param makers: make stores of other kinds when somebody has his mail there; such a store needs no start
     """
 
-    def __init__(self, templates: str, split: Split, stores: Mapping[str, Store], quota: Quota | None = None) -> None:
+    def __init__(
+        self,
+        templates: str,
+        split: Split,
+        stores: Mapping[str, Store],
+        quota: Quota | None = None,
+        makers: Mapping[str, Callable[[], Store]] | None = None,
+    ) -> None:
         self._templates = templates
         self._split = split
-        self._stores = stores
+        self._stores = dict(stores)
         self._quota = quota
+        self._makers = dict(makers or {})
         self.places = lru_cache(maxsize=4096)(self._places)
+
+    def load(self) -> None:
+        """Make the stores that are not made yet."""
+        while self._makers:
+            kind, make = self._makers.popitem()
+            self._stores[kind] = make()
 
     def start(self) -> None:
         """
@@ -244,6 +259,8 @@ class Maildrops:
         return remembered(place) if remembered is not None else b""
 
     def _store(self, kind: str, account: Account) -> Store:
+        if kind in self._makers:
+            self._stores[kind] = self._makers.pop(kind)()
         store = self._stores.get(kind)
         if store is None:
             raise MaildropBroken(
@@ -254,7 +271,7 @@ class Maildrops:
     async def restore(self, account: Account, message: IIncomingMessage, unique_id: bytes, at: float) -> None:
         """See L{IRestorable.restore}."""
         kind, place = self.first(account)
-        restore_at: RestoreAt | None = getattr(self._stores[kind], "restore_at", None)
+        restore_at: RestoreAt | None = getattr(self._store(kind, account), "restore_at", None)
         if restore_at is None:
             raise MaildropBroken(f"{account.name!r} has his mail in a '{kind}:' location, which keeps no unique-ids")
         await restore_at(account, place, message, unique_id, at)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from tpops import assembly
+from tpops import serving
 from tpops.backend import Backend
 from tpops.config.schema import Config
 from tpops.cred import drivers
@@ -141,7 +141,7 @@ class Exchanges:
     # What is offered.
 
     def _offer_scram(self, config: Config, backend: Backend, proofs: frozenset[str]) -> None:
-        secret = assembly.scram_secret(config)
+        secret = serving.scram_secret(config)
         self._keyring = Keyring(backend.sources, backend.names, backend.run_in_thread, secret, backend.app_passwords)
         self._keyring.learn()
         for name, digest in DIGESTS.items():

@@ -58,6 +58,8 @@ class OneSession:
 
         @raise ConfigError: when something cannot be used as it is configured
         """
+        if self._identity is not None:
+            self._generation.load()
         self._generation.start()
         if self._identity is not None:
             privileges.become(self._identity)

@@ -29,6 +29,9 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, global
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+# Loaded here: later a session may be able to read nothing but its mail.
+import tpops.mailbox.maildir
+import tpops.mailbox.mbox  # noqa: F401
 from tpops import file_assembly
 from tpops.coroutines import run
 from tpops.errors import TpopsError

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.protocol import Factory
 
@@ -20,9 +20,9 @@ from tpops.cred.password_file import read_secret
 from tpops.errors import ConfigError
 from tpops.file_assembly import implementation
 from tpops.server.listeners import Listener
-from tpops.sight.gate import Gate
-from tpops.sight.site import BoundedSite, Whole
-from tpops.sight.status import StatusPage
+
+if TYPE_CHECKING:
+    from tpops.sight.site import Whole
 
 
 class SightListeners:
@@ -48,6 +48,10 @@ class SightListeners:
             site = drivers.load("tpops.sight.metrics", "site", "metrics", "[metrics]")
             yield Listener(*metrics.place()), site(whole, self._reactor)
         if status.listen:
+            from tpops.sight.gate import Gate
+            from tpops.sight.site import BoundedSite
+            from tpops.sight.status import StatusPage
+
             gate = Gate(self._token, time.time, self._reactor.seconds)
             hostname = self._config.server.hostname
             about = {"version": implementation().decode(), "server": hostname}

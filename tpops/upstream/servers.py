@@ -16,7 +16,6 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -115,6 +114,13 @@ class LoggedIn:
         self.connection.abort("the session is over")
 
 
+def endpoint_of(reactor: Any, host: str, port: int, seconds: float) -> Any:
+    """What connects to a host by its name."""
+    from twisted.internet.endpoints import HostnameEndpoint
+
+    return HostnameEndpoint(reactor, host, port, seconds)
+
+
 class Upstream:
     """
     See the module.
@@ -128,7 +134,7 @@ class Upstream:
         settings: Settings,
         split: Callable[[str], tuple[str, str]],
         reactor: Any,
-        endpoint: MakeEndpoint = HostnameEndpoint,
+        endpoint: MakeEndpoint = endpoint_of,
     ) -> None:
         self.settings = settings
         self._split = split
