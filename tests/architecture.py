@@ -5,7 +5,7 @@ Purpose: L{violations} reads every module with L{ast} and says, one line each, w
 within functions and under C{TYPE_CHECKING} count as well, and so does C{importlib.import_module} with a
 constant name.
 
-    core    model, errors, interfaces, coroutines, credentials, patterns, web, plugins, protocol, mailbox.view
+    core    model, errors, interfaces, coroutines, credentials, patterns, pipes, web, plugins, protocol, mailbox.view
                                                                  imports core;
                                                                  protocol is pure
     parts   mailbox, cred, policy, events, config, db, upstream      import core, themselves, db and upstream
@@ -33,6 +33,7 @@ CORE_MODULES = frozenset(
         "tpops.interfaces",
         "tpops.coroutines",
         "tpops.patterns",
+        "tpops.pipes",
         "tpops.credentials",
         "tpops.web",
         "tpops.plugins",

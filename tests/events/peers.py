@@ -19,7 +19,25 @@ from twisted.trial.unittest import SynchronousTestCase
 PATIENCE_SECONDS = 60.0
 
 
-class UDPPeer:
+class _Peer:
+    """Serves on a socket, in a thread, until the test ends."""
+
+    _socket: socket.socket
+
+    def _begin(self, testcase: SynchronousTestCase, serve: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=serve)
+        self._thread.start()
+        testcase.addCleanup(self.stop)
+
+    def stop(self) -> None:
+        """Answer nobody any more.  Idempotent."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+
+class UDPPeer(_Peer):
     """
     Answers datagrams.
 
@@ -35,16 +53,7 @@ class UDPPeer:
         self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((host, 0))
         self.port: int = self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-        testcase.addCleanup(self.stop)
-
-    def stop(self) -> None:
-        """Answer nobody any more.  Idempotent."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._socket.close()
+        self._begin(testcase, self._serve)
 
     def _serve(self) -> None:
         while True:
@@ -100,7 +109,7 @@ class Whosond:
         return b"*bad request\r\n\r\n"
 
 
-class StreamPeer:
+class StreamPeer(_Peer):
     """Answers one request on each connection, by TCP or a UNIX socket."""
 
     def __init__(self, testcase: SynchronousTestCase, answer: Callable[[bytes], bytes | None], path: str = "") -> None:
@@ -109,16 +118,7 @@ class StreamPeer:
         self._socket.bind(path or ("127.0.0.1", 0))
         self._socket.listen()
         self.port: int = 0 if path else self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-        testcase.addCleanup(self.stop)
-
-    def stop(self) -> None:
-        """Take nobody any more."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._socket.close()
+        self._begin(testcase, self._serve)
 
     def _serve(self) -> None:
         while True:

@@ -18,8 +18,8 @@ from tests.strategies import chunkings, messages
 from tests.upstream.fakes import Gone, Script, connection
 from tpops.errors import StorageUnavailable
 from tpops.protocol.transparency import TERMINATOR, Encoder
-from tpops.upstream.connection import reason_text
 from tpops.upstream.readers import MOST_OCTETS, Message, take_lines, take_text, together
+from tpops.upstream.reasons import reason_text
 from tpops.upstream.replies import Status
 
 _unhurried = settings(deadline=None, suppress_health_check=list(HealthCheck))

@@ -13,13 +13,13 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args
 
-from pydantic import AfterValidator, Field, create_model
+from pydantic import Field, create_model
 
 from tpops import plugins
 from tpops.config.accounts.base import AccountSource
 from tpops.config.schema import Config
 from tpops.config.section import Section, key
-from tpops.config.sinks.base import SinkSection, no_duplicates
+from tpops.config.sinks.base import SessionEvents, SinkSection
 from tpops.config.stores import StoreSection
 from tpops.errors import ConfigError
 
@@ -28,22 +28,7 @@ class PluginSink(SinkSection):
     """What every sink of another package has."""
 
     events: Annotated[
-        tuple[
-            Literal[
-                "connect",
-                "greeting-refused",
-                "login",
-                "login-failed",
-                "login-refused",
-                "remove",
-                "logout",
-                "disconnect",
-                "limit",
-            ],
-            ...,
-        ],
-        Field(strict=False, min_length=1),
-        AfterValidator(no_duplicates),
+        SessionEvents,
         key("What it is told."),
     ] = ("login",)
 

@@ -27,12 +27,13 @@ from twisted.internet.defer import Deferred
 
 from tpops.cred import identities
 from tpops.cred.keeper import CANNOT_RUN, Settings
-from tpops.cred.programs import PATH, Program, Programs, program_problem
+from tpops.cred.programs import Program, Programs, program_problem
 from tpops.cred.source import AskingSource, Means
 from tpops.cred.turns import Turns
 from tpops.credentials import NamePassword
 from tpops.errors import BadCredentials, ConfigError, LookupUnavailable
 from tpops.model import Account, Peer
+from tpops.pipes import PATH
 
 #: What the program gets at most on descriptor 3.
 MOST_OCTETS = 512

@@ -29,12 +29,13 @@ from tpops.coroutines import run
 from tpops.cred import identities, names
 from tpops.cred.keeper import Settings
 from tpops.cred.pairs import Unpacking, packed
-from tpops.cred.programs import PATH, Programs, printable, program_problem
+from tpops.cred.programs import Programs, printable, program_problem
 from tpops.cred.source import AskingSource, Means
 from tpops.cred.workers import Answer, Workers
 from tpops.credentials import APOPCredentials, NamePassword
 from tpops.errors import BadCredentials, ConfigError, LookupUnavailable, UnknownUser
 from tpops.model import Account, Peer
+from tpops.pipes import PATH
 
 _log = Logger()
 

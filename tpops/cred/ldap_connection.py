@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import attrs
-from OpenSSL import SSL
 from sansldap import AuthenticationCredential as Credential
 from sansldap import (
     BindResponse,
@@ -34,14 +33,14 @@ from sansldap import (
     SearchScope,
 )
 from sansldap.asn1 import ASN1Tag, ASN1Writer, TagClass
-from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from tpops.upstream.reasons import reason_text
 
 _T = TypeVar("_T")
 
@@ -361,16 +360,3 @@ def result_text(message: LDAPMessage) -> str:
     said = f" ({result.diagnostics_message[:200]!r})" if result.diagnostics_message else ""
     hint = _HINTS.get(result_code(message), "")
     return f"{result.result_code.name.lower().replace('_', ' ')}{said}{hint}"
-
-
-def reason_text(reason: Failure) -> str:
-    """Why a connection was not made or has ended, for the log."""
-    error = reason.value
-    if isinstance(error, ConnectionDone):
-        return "the server has closed the connection"
-    if isinstance(error, (VerificationError, CertificateError)):
-        return "the server's certificate is for another name"
-    if isinstance(error, SSL.Error):
-        told = error.args[0] if error.args and isinstance(error.args[0], (list, tuple)) else ()
-        return f"TLS failed: {', '.join(one[-1] for one in told) or 'the server has closed the connection'}"
-    return str(error) or type(error).__name__

@@ -32,10 +32,10 @@ from tpops.cred.ldap_connection import (
     ServerFailed,
     TooLate,
     in_time,
-    reason_text,
     result_code,
     result_text,
 )
+from tpops.upstream.reasons import reason_text
 
 #: Seconds without use after which a connection is not trusted any more: something in between may have forgotten it.
 _IDLE_SECONDS = 200.0

@@ -28,12 +28,13 @@ from tpops.cred.names import of_machine
 from tpops.cred.pairs import Unpacking, packed
 from tpops.cred.pam_worker import LIBRARY
 from tpops.cred.pam_worker import MOST_OCTETS as MOST_QUESTION_OCTETS
-from tpops.cred.programs import PATH, Programs, printable
+from tpops.cred.programs import Programs, printable
 from tpops.cred.source import AskingSource, Means
 from tpops.cred.workers import Answer, Workers
 from tpops.credentials import NamePassword
 from tpops.errors import AccountDisabled, BadCredentials, ConfigError, LookupUnavailable, UnknownUser
 from tpops.model import Account, Peer
+from tpops.pipes import PATH
 
 _log = Logger()
 

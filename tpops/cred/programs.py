@@ -21,21 +21,16 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from tpops.cred.keeper import MOST_OCTETS, Settings
 from tpops.errors import LookupUnavailable
+from tpops.pipes import PATH, Watched
 
 _log = Logger()
 
 _KEEPER = str(Path(__file__).with_name("keeper.py"))
-
-#: Where programs look for others.
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #: What the keeper is run with; programs get an environment of their own.
 _ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C.UTF-8"}
@@ -83,35 +78,16 @@ class Receiver(Protocol):
         """
 
 
-@implementer(IReadDescriptor)
-class _Reading:
+class _Reading(Watched):
     """Reads a descriptor until its end."""
 
     def __init__(
         self, reactor: Any, descriptor: int, received: Callable[[bytes], None], over: Callable[[], None]
     ) -> None:
         os.set_blocking(descriptor, False)
-        self._reactor = reactor
-        self._descriptor = descriptor
         self._received = received
         self._over = over
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        """See L{IReadDescriptor}."""
-        return self._descriptor
-
-    def logPrefix(self) -> str:
-        """See L{IReadDescriptor}."""
-        return "program"
-
-    def doRead(self) -> None:
-        """Read once."""
-        self._read()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """See L{IReadDescriptor}; the reactor stops."""
-        self.close()
+        super().__init__(reactor, descriptor, self._read)
 
     def drain(self) -> None:
         """Read what is there, then close."""
@@ -119,13 +95,6 @@ class _Reading:
             if not self._read():
                 break
         self.close()
-
-    def close(self) -> None:
-        """Stop reading.  Idempotent."""
-        if self._descriptor >= 0:
-            self._reactor.removeReader(self)
-            os.close(self._descriptor)
-            self._descriptor = -1
 
     def _read(self) -> bool:
         """Whether there was something."""

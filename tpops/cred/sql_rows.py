@@ -31,24 +31,8 @@ import attrs
 from tpops.cred import schemes
 from tpops.cred.legacy_schemes import TPOPS_MODES, from_tpops
 from tpops.cred.source import Record
+from tpops.db.account_columns import COLUMNS, IGNORED
 from tpops.model import Account, Elsewhere
-
-#: What a column may be called, beside "-" in a list of positions, which means: not looked at.
-COLUMNS = (
-    "password",
-    "name",
-    "maildrop",
-    "type",
-    "home",
-    "uid",
-    "gid",
-    "unix_user",
-    "enabled",
-    "quota_octets",
-    "quota_messages",
-    "proxy_user",
-    "proxy_password",
-)
 
 _ALIASES = {
     "passwd": "password",
@@ -62,9 +46,6 @@ _ALIASES = {
     "active": "enabled",
     "quota": "quota_octets",
 }
-
-#: A column that is not looked at.
-IGNORED = "-"
 
 _YES = frozenset(("1", "y", "yes", "t", "true", "on"))
 _NO = frozenset(("0", "n", "no", "f", "false", "off", ""))

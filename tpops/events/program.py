@@ -28,19 +28,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReadDescriptor
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tpops.events.deliveries import NotTold
 from tpops.events.text import one_field, one_line
 from tpops.interfaces import IReceiver
 from tpops.model import Notice
+from tpops.pipes import PATH, Watched
 
 #: Octets of standard error that are kept.
 _KEPT_OCTETS = 400
-
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _VARIABLE = re.compile(r"\$\(([a-z_]+)\)")
 
@@ -108,40 +105,6 @@ def _expanded(template: str, values: Mapping[str, str]) -> str:
     return "\\x2d" + text[1:] if text.startswith("-") and not template.startswith("-") else text
 
 
-@implementer(IReadDescriptor)
-class _Watched:
-    """A descriptor that something is done about when it can be read."""
-
-    def __init__(self, reactor: Any, descriptor: int, readable: Any) -> None:
-        self._reactor = reactor
-        self._descriptor = descriptor
-        self._readable = readable
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        return self._descriptor
-
-    def logPrefix(self) -> str:
-        """For the log of errors in here."""
-        return "program"
-
-    def doRead(self) -> None:
-        """It can be read."""
-        self._readable()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor has found it to be broken."""
-        self.close()
-
-    def close(self) -> None:
-        """Idempotent."""
-        if self._descriptor >= 0:
-            self._reactor.removeReader(self)
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
 def _started(command: Sequence[str], given: Mapping[str, str], stderr: int) -> subprocess.Popen[bytes]:
     """Start a program.  @raise OSError: when that cannot be done"""
     return subprocess.Popen(
@@ -175,8 +138,8 @@ class _Run:
         finally:
             os.close(writing)
         os.set_blocking(reading, False)
-        self._stderr = _Watched(reactor, reading, self._read)
-        self._end = _Watched(reactor, end, self._has_ended)
+        self._stderr = Watched(reactor, reading, self._read)
+        self._end = Watched(reactor, end, self._has_ended)
 
     def _watchable(self) -> int:
         """

@@ -17,17 +17,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
-from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tpops.errors import StorageUnavailable
+from tpops.upstream.reasons import reason_text
 from tpops.upstream.replies import MOST_STATUS, Body, Malformed, Status
 
 #: Seconds that a connection may take to end in good order.
@@ -312,16 +310,3 @@ class Connection(protocol.Protocol):
 
 def _end(address: object) -> tuple[str, int]:
     return getattr(address, "host", ""), getattr(address, "port", 0)
-
-
-def reason_text(reason: Failure) -> str:
-    """Why a connection was not made or has ended, for the log."""
-    error = reason.value
-    if isinstance(error, ConnectionDone):
-        return "the server has closed the connection"
-    if isinstance(error, (VerificationError, CertificateError)):
-        return "the server's certificate is for another name"
-    if isinstance(error, SSL.Error):
-        told = error.args[0] if error.args and isinstance(error.args[0], (list, tuple)) else ()
-        return f"TLS failed: {', '.join(one[-1] for one in told) or 'the server has closed the connection'}"
-    return str(error) or type(error).__name__

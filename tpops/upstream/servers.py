@@ -24,9 +24,10 @@ from tpops.coroutines import run
 from tpops.errors import MaildropBroken, StorageUnavailable
 from tpops.model import Peer
 from tpops.upstream import login, replies
-from tpops.upstream.connection import Connection, reason_text
+from tpops.upstream.connection import Connection
 from tpops.upstream.login import Identity
 from tpops.upstream.readers import take_text
+from tpops.upstream.reasons import reason_text
 from tpops.upstream.replies import Capabilities
 
 OFF, STARTTLS, IMPLICIT = "off", "starttls", "implicit"

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from tpops.config.accounts.base import AccountSource
 from tpops.config.mysql import Connection
 from tpops.config.section import PathText, key
+from tpops.db.account_columns import Position
 
 
 class MySQL(Connection, AccountSource):
@@ -33,25 +34,7 @@ class MySQL(Connection, AccountSource):
         key("Several of them: the first that gives a row counts."),
     ] = ()
     columns: Annotated[
-        tuple[
-            Literal[
-                "password",
-                "name",
-                "maildrop",
-                "type",
-                "home",
-                "uid",
-                "gid",
-                "unix_user",
-                "enabled",
-                "quota_octets",
-                "quota_messages",
-                "proxy_user",
-                "proxy_password",
-                "-",
-            ],
-            ...,
-        ],
+        tuple[Position, ...],
         Field(strict=False),
         key(
             'What the columns of `query` are, in order, where their names do not say it; "-" is one that is not looked '

@@ -7,7 +7,7 @@ Purpose: the base of the models in this package.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
@@ -21,7 +21,34 @@ def _rules(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def no_duplicates(value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """Events, each once."""
+    if len(set(value)) < len(value):
+        raise ValueError("names an event twice")
+    return value
+
+
 Rules = Annotated[tuple[str, ...], Field(strict=False, min_length=1), AfterValidator(_rules)]
+
+#: Everything that happens in sessions.
+SessionEvents = Annotated[
+    tuple[
+        Literal[
+            "connect",
+            "greeting-refused",
+            "login",
+            "login-failed",
+            "login-refused",
+            "remove",
+            "logout",
+            "disconnect",
+            "limit",
+        ],
+        ...,
+    ],
+    Field(strict=False, min_length=1),
+    AfterValidator(no_duplicates),
+]
 
 
 class SinkSection(Section):
@@ -73,10 +100,3 @@ class SinkSection(Section):
         """What is allowed and unwise, one line each."""
         if self.before_ok and "login" not in self.kinds:
             yield f"sink {self.name}: before_ok means nothing without the event login"
-
-
-def no_duplicates(value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-    """Events, each once."""
-    if len(set(value)) < len(value):
-        raise ValueError("names an event twice")
-    return value

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from tpops.config import checks
 from tpops.config.mysql import Connection
 from tpops.config.section import PathText, key
-from tpops.config.sinks.base import SinkSection, no_duplicates
+from tpops.config.sinks.base import SessionEvents, SinkSection, no_duplicates
 from tpops.db import sql_template
 
 #: What may stand in the arguments of a program.
@@ -105,22 +105,7 @@ class WebhookSink(SinkSection):
 
     driver: Annotated[Literal["webhook"], key("A web server.")]
     events: Annotated[
-        tuple[
-            Literal[
-                "connect",
-                "greeting-refused",
-                "login",
-                "login-failed",
-                "login-refused",
-                "remove",
-                "logout",
-                "disconnect",
-                "limit",
-            ],
-            ...,
-        ],
-        Field(strict=False, min_length=1),
-        AfterValidator(no_duplicates),
+        SessionEvents,
         key("What it is told.", example='["login", "login-failed"]'),
     ] = ("login",)
     address: Annotated[
