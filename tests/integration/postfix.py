@@ -106,6 +106,8 @@ postlog unix-dgram n - n - 1 postlogd
 _AS_USER = """
 import encodings.idna, importlib, os, sys
 import tpops.cred.passwd_file, tpops.cred.mysql_tables, tpops.delivery.deliver, tpops.db.sqlite
+import tpops.mailbox.maildir, tpops.mailbox.mbox, tpops.mailbox.proxy, tpops.upstream.servers, tpops.upstream.tls
+import tpops.process.garbage
 from twisted.internet import reactor
 tpops.db.sqlite.latest_version("pbs")
 uid, gid, module = int(sys.argv[1]), int(sys.argv[2]), importlib.import_module(sys.argv[3])
