@@ -26,7 +26,7 @@ from tpops.process import broker
 from tpops.process.broker import Broker, Guesses
 from tpops.process.broker_link import start_broker
 from tpops.process.owners import group_ids
-from tpops.process.records import MOST_OCTETS, LoginRecord, error_of, pack, parse
+from tpops.process.records import MOST_OCTETS, VERDICT, LoginRecord, error_of, pack, parse
 
 #: nobody's, on every Linux.
 UID = 65534
@@ -284,8 +284,8 @@ class BrokerPartsTests(SynchronousTestCase):
         (front, ours), (judge, its) = self.pair(), self.pair()
         started: list[Any] = []
 
-        def start(what: Any) -> int:
-            started.append(what)
+        def start(answer: bytes, control: Any) -> int:
+            started.append(answer)
             if len(started) == 1:
                 raise OSError(11, "no room")
             return 999_999
@@ -302,11 +302,13 @@ class BrokerPartsTests(SynchronousTestCase):
             (number,) = struct.unpack("!Q", its.recv(MOST_OCTETS)[:8])
             account = {"name": "joe", "driver": "x"}
             login = attrs.evolve(record, proof=b"").record()
-            its.send(pack({"answer": number, "account": account, "useropt": "", "login": login}))
+            answer = pack({"account": account, "useropt": "", "login": login})
+            its.send(VERDICT.pack(number, True) + answer)
             self.assertTrue(one._hear(1))
+        self.assertEqual(started[1], answer)
         why = [str(error_of(parse(controls[turn].recv(MOST_OCTETS)))) for turn in (0, 2)]
         self.assertEqual(why, ["no session can be started: no room", "1 sessions run already"])
-        its.send(pack({"answer": 77, "refused": "BadCredentials", "why": ""}))
+        its.send(VERDICT.pack(77, False) + pack({"refused": "BadCredentials", "why": ""}))
         self.assertTrue(one._hear(1))
         for number in range(broker.MOST_WAITING):
             one._waiting[number] = self.pair()[0] if number == 0 else one._waiting[0][0], -1000.0

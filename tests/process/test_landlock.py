@@ -127,6 +127,14 @@ class LandlockTests(ConfinedCase):
         self.assertEqual(self.as_user(work), ["done"] * 5 + ["EACCES"] * 10)
         self.assertEqual((one.read_text(), public.read_text()), ("2", "x"))
 
+    def test_rehearsal(self) -> None:
+        """Promise: rules that are not to be enforced are made, and change nothing for this process."""
+        before = len(os.listdir("/proc/self/fd"))
+        rules = (Rule(os.fsencode(self.directory), READ_TREE),)
+        landlock.restrict(rules, landlock.abi(), enforce=False)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        (self.directory / "made").write_bytes(b"x")
+
     def test_one_file(self) -> None:
         """Promise: a rule for a file is for that file, and a symbolic link is followed only where that is meant."""
         mine = self.make("mine")

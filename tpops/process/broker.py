@@ -16,8 +16,8 @@ Errors: without the judge, or without its front, it ends; the sessions that run 
 
 from __future__ import annotations
 
-import array
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -26,23 +26,22 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NoReturn, cast
 
 from tpops.errors import BadCredentials, ConfigError, LookupUnavailable, TpopsError
-from tpops.process import early_reactor, handoff
+from tpops.process import handoff
 from tpops.process.records import (
     MOST_OCTETS,
     NUMBER,
-    LoginRecord,
-    account_of,
+    VERDICT,
     error_of,
     pack,
     parse,
     refusal,
 )
-from tpops.process.session_start import Start, settings
+from tpops.process.session_start import settings
 
 #: Logins that may wait for the judge, and how long.
 MOST_WAITING = 512
@@ -60,7 +59,26 @@ _START_SECONDS = 60
 #: Seconds between two complaints about a front.
 _COMPLAIN_SECONDS = 1.0
 
+#: What Twisted and the standard library load where it is there, and no session needs: the front ends TLS.  It would be
+#: a fifth of what is forked each time.
+_SPARED = ("OpenSSL", "ssl", "bz2", "lzma")
+
+#: Numbers, since sums of Python's names for them take longer than what they are for.
+_INT = struct.calcsize("i")
+_ROOM = socket.CMSG_SPACE(4 * _INT)
+_AT_ONCE = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+_CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+
+#: fork(2) itself.  L{os.fork} also has the standard library renew its locks and its random numbers in the child, which
+#: is a fifth of what a session costs.  This process has one thread, so nobody else holds a lock, and nothing in a
+#: session goes by the numbers of C{random}.
+_fork = ctypes.PyDLL(None, use_errno=True).fork
+
 _HUNG_UP = select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+#: Forks a session from the judge's answer and the control, and gives its process.
+Starting = Callable[[bytes, socket.SocketType], int]
 
 
 class Guesses:
@@ -93,16 +111,14 @@ class Broker:
     @param most_sessions: that may run at a time
     """
 
-    def __init__(
-        self, front: socket.socket, judge: socket.socket, start: Callable[[Start], int], most_sessions: int
-    ) -> None:
+    def __init__(self, front: socket.socket, judge: socket.socket, start: Starting, most_sessions: int) -> None:
         self._front = front
         self._judge = judge
         self._start = start
         self._most_sessions = most_sessions
         self._sessions: set[int] = set()
         self._record = bytearray(MOST_OCTETS)
-        self._waiting: dict[int, tuple[socket.socket, float]] = {}
+        self._waiting: dict[int, tuple[socket.SocketType, float]] = {}
         self._asked = 0
         self._bad_records = 0
         self._complained = 0.0
@@ -150,7 +166,7 @@ class Broker:
         self._record[:octets] = bytes(octets)
         return True
 
-    def _ask(self, octets: int, control: socket.socket) -> None:
+    def _ask(self, octets: int, control: socket.SocketType) -> None:
         if self._guesses.exhausted():
             self._refuse(control, LookupUnavailable("too many wrong guesses; wait a moment"))
             return
@@ -186,14 +202,33 @@ class Broker:
             return False
         if not octets:
             return False
-        answer = parse(octets)
-        control, _ = self._waiting.pop(answer["answer"], (None, 0.0))
+        number, verified = VERDICT.unpack_from(octets)
+        control, _ = self._waiting.pop(number, (None, 0.0))
         if control is None:
             return True  # it came too late
-        if "account" in answer:
-            login = LoginRecord.of(answer["login"])
-            self._begin(Start(account_of(answer["account"]), answer["useropt"], login, control))
-        elif "step" in answer:
+        answer = octets[VERDICT.size :]
+        if verified:
+            self._begin(answer, control)
+        else:
+            self._deny(parse(answer), control)
+        return True
+
+    def _begin(self, answer: bytes, control: socket.SocketType) -> None:
+        """What the judge says of the session is for its process."""
+        if len(self._sessions) >= self._most_sessions:
+            self._refuse(control, LookupUnavailable(f"{self._most_sessions} sessions run already"))
+            return
+        try:
+            pid = self._start(answer, control)
+        except OSError as problem:
+            self._refuse(control, LookupUnavailable(f"no session can be started: {problem.strerror}"))
+            return
+        self._sessions.add(pid)
+        control.close()
+
+    def _deny(self, answer: Mapping[str, Any], control: socket.SocketType) -> None:
+        """There is no session, or not yet."""
+        if "step" in answer:
             if "rejected" in answer["step"]:
                 self._guesses.wrong()
             self._tell(control, {"step": answer["step"]})
@@ -205,19 +240,6 @@ class Broker:
             if isinstance(problem, BadCredentials):
                 self._guesses.wrong()
             self._refuse(control, problem)
-        return True
-
-    def _begin(self, start: Start) -> None:
-        if len(self._sessions) >= self._most_sessions:
-            self._refuse(start.control, LookupUnavailable(f"{self._most_sessions} sessions run already"))
-            return
-        try:
-            pid = self._start(start)
-        except OSError as problem:
-            self._refuse(start.control, LookupUnavailable(f"no session can be started: {problem.strerror}"))
-            return
-        self._sessions.add(pid)
-        start.control.close()
 
     def _reap(self) -> None:
         while True:
@@ -237,10 +259,10 @@ class Broker:
             self._complained = now
             os.write(2, f"broker: {what}; it is dropped, the {self._bad_records}. of its kind\n".encode())
 
-    def _refuse(self, control: socket.socket, why: TpopsError) -> None:
+    def _refuse(self, control: socket.SocketType, why: TpopsError) -> None:
         self._tell(control, refusal(why))
 
-    def _tell(self, control: socket.socket, what: dict[str, object]) -> None:
+    def _tell(self, control: socket.SocketType, what: dict[str, object]) -> None:
         """Tell the front, which may not read or be gone: then it finds the socket closed."""
         with contextlib.suppress(OSError):
             control.send(pack(what), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -249,20 +271,18 @@ class Broker:
 
 def _receive(front: socket.socket, into: bytearray) -> tuple[int, list[int], bool]:
     """How long a packet is, the descriptors that came with it, and whether both are whole."""
-    size = array.array("i").itemsize
-    room = socket.CMSG_SPACE(4 * size)
-    octets, ancillary, flags, _ = front.recvmsg_into([into], room, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+    octets, ancillary, flags, _ = front.recvmsg_into([into], _ROOM, _AT_ONCE)
     descriptors: list[int] = []
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors += struct.unpack(f"{len(data) // size}i", data[: len(data) - len(data) % size])
-    return octets, descriptors, not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+            descriptors += struct.unpack(f"{len(data) // _INT}i", data[: len(data) - len(data) % _INT])
+    return octets, descriptors, not flags & _CUT
 
 
-def _control(descriptors: list[int], whole: bool) -> socket.socket | None:
+def _control(descriptors: list[int], whole: bool) -> socket.SocketType | None:
     """The socket that came with a whole record, when that is all that came; else everything is closed."""
     try:
-        control = socket.socket(fileno=descriptors[0]) if len(descriptors) == 1 and whole else None
+        control = socket.SocketType(fileno=descriptors[0]) if len(descriptors) == 1 and whole else None
     except OSError:
         control = None
     if control is None:
@@ -281,13 +301,16 @@ def _drain(descriptor: int) -> None:
             pass
 
 
-def _forker(serve: Callable[[Start], NoReturn]) -> Callable[[Start], int]:
+def _forker(serve: Callable[[bytes, socket.SocketType], NoReturn]) -> Starting:
     """What forks sessions."""
 
-    def fork(start: Start) -> int:
-        pid = os.fork()
+    def fork(answer: bytes, control: socket.SocketType) -> int:
+        pid: int = _fork()
         if pid == 0:
-            serve(start)
+            serve(answer, control)
+        if pid < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
         return pid
 
     return fork
@@ -328,9 +351,11 @@ def main(arguments: list[str]) -> int:
     front.set_inheritable(False)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    # The front ends TLS.  Twisted does without OpenSSL where there is none, and there is much less to fork.
-    sys.modules["OpenSSL"] = cast(Any, None)
+    for name in _SPARED:
+        sys.modules[name] = cast(Any, None)
     # Before all else of Twisted: some of it looks for a reactor when it is loaded.
+    from tpops.process import early_reactor
+
     reactor = early_reactor.install()
     from tpops.process.session import Plan, serve_session
 

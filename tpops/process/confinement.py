@@ -66,10 +66,18 @@ def in_words(config: Config, version: int) -> str:
     )
 
 
-def confine(config: Config, version: int, maildrops: Maildrops, account: Account, dotlocks: DotlocksBeside) -> None:
+def confine(
+    config: Config,
+    version: int,
+    maildrops: Maildrops,
+    account: Account,
+    dotlocks: DotlocksBeside,
+    enforce: bool = True,
+) -> None:
     """
     Give up everything but the account's maildrop.
 
+    @param enforce: else everything is made ready only
     @raise TpopsError: when there is no such maildrop
     @raise OSError: when the kernel refuses
     """
@@ -88,7 +96,7 @@ def confine(config: Config, version: int, maildrops: Maildrops, account: Account
             dotlocks.begin(place, lambda: landlock.restrict((beside,), version))
     else:
         rules = tuple(_maildir(config, account, place))
-    landlock.restrict(rules, version)
+    landlock.restrict(rules, version, enforce)
 
 
 def _maildir(config: Config, account: Account, place: bytes) -> Iterator[Rule]:

@@ -31,6 +31,21 @@ class EarlyReactor(pollreactor.PollReactor):
         """There is one thread, and it is this one."""
         self.callLater(0, f, *args, **kwargs)
 
+    def start(self) -> None:
+        """Be ready to serve, which L{serve} then need not do."""
+        if not self.running:
+            self.startRunning(installSignalHandlers=False)
+
+    def serve(self, first: Callable[[], object]) -> None:
+        """
+        Serve until it is stopped by C{crash}.
+
+        @param first: called first
+        """
+        self.start()
+        first()
+        self.mainLoop()
+
     def timeout(self) -> float | None:
         """In whole milliseconds, as poll(2) counts; a part of one would be turned round for."""
         seconds: float | None = super().timeout()

@@ -45,7 +45,7 @@ from tpops.model import Account, Caller, Peer
 from tpops.process import handoff
 from tpops.process.exchanges import Exchanges
 from tpops.process.packets import Packets
-from tpops.process.records import NUMBER, BadRecord, LoginRecord, account_record, parse, refusal
+from tpops.process.records import NUMBER, VERDICT, BadRecord, LoginRecord, account_record, parse, refusal
 
 _log = Logger()
 
@@ -145,23 +145,23 @@ class Judge:
     async def _answer(self, octets: bytes) -> None:
         assert self._verdicts is not None
         (number,) = NUMBER.unpack_from(octets)
-        answer: dict[str, object] = {"answer": number}
+        answer: dict[str, object]
         try:
             login = LoginRecord.of(parse(octets[NUMBER.size :]))
             if login.kind == "sasl":
-                answer["step"] = await self._verdicts.exchanges.step(login)
+                answer = {"step": await self._verdicts.exchanges.step(login)}
             else:
                 account, useropt = await self._verdicts.of(login)
                 known = attrs.evolve(login, proof=b"").record()
-                answer |= {"account": account_record(account), "useropt": useropt, "login": known}
+                answer = {"account": account_record(account), "useropt": useropt, "login": known}
         except BadRecord as problem:
-            answer["bad"] = str(problem)
+            answer = {"bad": str(problem)}
         except TpopsError as problem:
-            answer |= refusal(problem)
+            answer = refusal(problem)
         except Exception:
             _log.failure("a login could not be judged")
-            answer |= refusal(LookupUnavailable("internal error"))
-        self._channel.send(answer)
+            answer = refusal(LookupUnavailable("internal error"))
+        self._channel.send(answer, VERDICT.pack(number, "account" in answer))
 
     def _abandoned(self) -> None:
         with contextlib.suppress(ReactorNotRunning):

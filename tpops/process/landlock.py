@@ -98,13 +98,14 @@ def taken(version: int) -> Iterator[str]:
         yield "signals to others"
 
 
-def restrict(rules: Iterable[Rule], version: int) -> None:
+def restrict(rules: Iterable[Rule], version: int, enforce: bool = True) -> None:
     """
     From now on this process, and those that it starts, can do what the rules say and no more.
 
     A path that cannot be found or entered is left out: whoever tries to use it finds that out.
 
     @param version: what L{abi} gives
+    @param enforce: else everything is made ready only, and thrown away
     @raise OSError: when the kernel refuses
     """
     if version < LEAST_ABI:
@@ -120,7 +121,8 @@ def restrict(rules: Iterable[Rule], version: int) -> None:
     try:
         for rule in rules:
             _add(descriptor, rule, files)
-        _call(_RESTRICT_SELF, ctypes.c_int(descriptor), ctypes.c_uint32(0))
+        if enforce:
+            _call(_RESTRICT_SELF, ctypes.c_int(descriptor), ctypes.c_uint32(0))
     finally:
         os.close(descriptor)
 

@@ -114,6 +114,28 @@ def become(owner: Owner, bounds: Bounds) -> None:
     """
     if owner.uid == 0 or owner.gid == 0:
         raise PermissionError("no session runs as root")
+    _take_on(owner, bounds)
+    if os.getresuid() != (owner.uid,) * 3 or os.getresgid() != (owner.gid,) * 3:
+        raise PermissionError(f"cannot become user {owner.uid}")
+    try:
+        os.setuid(0)
+    except PermissionError:
+        return
+    raise PermissionError("root's rights could be had back")
+
+
+def rehearse() -> None:
+    """
+    Do what L{become} does, for who this process is already.
+
+    Python knows the way then.  The process has no core dumps, cannot come to other rights by programs, and makes files
+    for itself alone from now on.
+    """
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _take_on(Owner(os.getuid(), os.getgid(), tuple(os.getgroups()), ""), Bounds(0, files))
+
+
+def _take_on(owner: Owner, bounds: Bounds) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (bounds.open_files, bounds.open_files))
     if bounds.memory_octets:
@@ -124,13 +146,6 @@ def become(owner: Owner, bounds: Bounds) -> None:
     os.umask(0o077)
     _prctl(_SET_NO_NEW_PRIVS, 1)
     _prctl(_SET_DUMPABLE, 0)
-    if os.getresuid() != (owner.uid,) * 3 or os.getresgid() != (owner.gid,) * 3:
-        raise PermissionError(f"cannot become user {owner.uid}")
-    try:
-        os.setuid(0)
-    except PermissionError:
-        return
-    raise PermissionError("root's rights could be had back")
 
 
 def _prctl(option: int, value: int) -> None:

@@ -126,12 +126,16 @@ class Packets(Reading):
                 self.brought.pop().close()
         return True
 
-    def send(self, packet: Packet) -> bool:
-        """Send a packet; whether it has left."""
+    def send(self, packet: Packet, before: bytes = b"") -> bool:
+        """
+        Send a packet; whether it has left.
+
+        @param before: octets that stand before the object
+        """
         if self._over:
             return False
         try:
-            self._socket.send(json.dumps(packet).encode())
+            self._socket.send(before + json.dumps(packet).encode())
         except OSError as problem:
             if problem.errno == errno.EMSGSIZE:
                 raise ValueError("packet is too long") from problem

@@ -14,9 +14,9 @@ clients is looked at here, field by field, before anything is done with it.
                               {"ended": {...}}, see L{Ended}
     front to session          {"go": {...}} with the client's descriptor, see L{Go}; {"stop": true}
     broker to judge           L{NUMBER}, and the record as it came
-    judge to broker           {"answer": number, "account": {...}, "useropt": text, "login": {...} without the proof},
-                              {"answer", "refused", "why"}, {"answer", "step": {...}} for a message of an exchange,
-                              which goes on to the front, or {"answer", "bad": why it is no record}
+    judge to broker           L{VERDICT}, and {"account": {...}, "useropt": text, "login": {...} without the proof} for
+                              the session, {"refused", "why"}, {"step": {...}} for a message of an exchange, which goes
+                              on to the front, or {"bad": why it is no record}
 
 Limits: pure.  What is not exactly of this form is L{BadRecord}.
 """
@@ -49,6 +49,9 @@ _MOST_NUMBER = 1 << 62
 
 #: Stands before a record that the broker hands on.
 NUMBER = struct.Struct("!Q")
+
+#: The number of a record, and whether a session may begin.
+VERDICT = struct.Struct("!Q?")
 
 _T = TypeVar("_T")
 

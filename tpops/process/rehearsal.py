@@ -17,7 +17,6 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.python.failure import Failure
 
-from tpops.model import Account
 from tpops.process.packets import Reading
 from tpops.process.records import MOST_OCTETS, Go, pack, parse
 
@@ -31,11 +30,11 @@ _MESSAGE = b"Subject: rehearsal\n\nNobody reads this.\n"
 _GO = Go(b"+OK\r\n", b"", True, ("PLAIN", "LOGIN"), False, "i-default")
 
 
-def rehearse(reactor: IReactorFDSet, serve: Callable[[Account, socket.socket], None]) -> None:
+def rehearse(reactor: IReactorFDSet, serve: Callable[[str, socket.SocketType], None]) -> None:
     """
     Play them.
 
-    @param serve: serves a session on the reactor until its end, with the control line to its front
+    @param serve: serves a session with ~/Maildir on the reactor until its end: home, and control line to the front
     @raise OSError: when there is no place for that
     """
     with tempfile.TemporaryDirectory(prefix="tpops-") as home:
@@ -44,13 +43,13 @@ def rehearse(reactor: IReactorFDSet, serve: Callable[[Account, socket.socket], N
             os.makedirs(os.path.join(maildir, part))
         with open(os.path.join(maildir, "new", "1.rehearsal"), "wb") as file:
             file.write(_MESSAGE)
-        account = Account("rehearsal", "", home=home, maildrop="maildir:~/Maildir", uid=os.getuid(), gid=os.getgid())
         for _ in range(_TIMES):
             ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with ours, its:
-                front = _Front(reactor, ours)
-                serve(account, its)
-                front.close()
+            control = socket.SocketType(fileno=its.detach())
+            front = _Front(reactor, ours)
+            serve(home, control)
+            front.close()
+            control.close()
 
 
 class _Front(Reading):
@@ -70,7 +69,7 @@ class _Front(Reading):
             with its:
                 self._client.send(_DIALOG)
                 socket.send_fds(self._control, [pack(_GO.record())], [its.fileno()])
-        elif "ended" not in said:
+        elif "verified" not in said and "ended" not in said:
             raise RuntimeError(f"a session that was rehearsed says {said}")
 
     def connectionLost(self, reason: Failure) -> None:
@@ -79,5 +78,6 @@ class _Front(Reading):
 
     def close(self) -> None:
         """It is over."""
+        self._control.close()
         if self._client is not None:
             self._client.close()

@@ -25,7 +25,7 @@ import attrs
 from twisted.cred.portal import Portal
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
+from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -35,16 +35,18 @@ import tpops.mailbox.mbox  # noqa: F401
 from tpops import file_assembly
 from tpops.coroutines import run
 from tpops.errors import TpopsError
+from tpops.mailbox.locations import Maildrops
 from tpops.mailbox.tally import TALLY
 from tpops.mailbox.view import Mailbox
 from tpops.model import Account, Peer, Session
-from tpops.process import confinement, own_places, session_program
+from tpops.process import confinement, own_places, owners, session_program
 from tpops.process.dotlocks import DotlocksBeside
 from tpops.process.owners import Bounds, Owner, become, group_ids, owner_of
 from tpops.process.packets import Reading
 from tpops.process.progress import Progress
-from tpops.process.records import MOST_OCTETS, BadRecord, Ended, Go, LoginRecord, pack, parse, refusal
+from tpops.process.records import MOST_OCTETS, BadRecord, Ended, Go, LoginRecord, account_record, pack, parse, refusal
 from tpops.process.rehearsal import rehearse
+from tpops.process.session_log import MOST_LOGGED, SessionLog
 from tpops.process.session_start import Start
 from tpops.protocol.capabilities import Offer
 from tpops.server.entered import Entered, NoLimits, NoLogins, OnlyTheEnd, TranscribedEntered
@@ -55,11 +57,13 @@ from tpops.server.transport import TCPServer
 if TYPE_CHECKING:
     from tpops.config.schema import Config
 
-#: Longest text of a log entry, in characters.
-_MOST_LOGGED = 1000
-
 #: Seconds for what is told to the front before the reactor runs.
 _TELL_SECONDS = 10.0
+
+#: Who plays in the rehearsal, at least; and an id that nobody has: all that may know users is asked for him.
+_NOBODY, _UNKNOWN = 65534, 0x7FFFFFF0
+
+_MOST_DESCRIPTORS = os.sysconf("SC_OPEN_MAX")
 
 #: Objects after which the garbage collector runs.
 _COLLECT_AFTER = 50000
@@ -85,6 +89,7 @@ class Plan:
         self.portal = Portal(NoLogins())
         self.log = SessionLog(config.log.level)
         self.reactor = reactor
+        self._maildrops: Maildrops | None = None
         globalLogBeginner.beginLoggingTo([self.log], redirectStandardIO=False)
 
     def warm(self) -> None:
@@ -94,36 +99,55 @@ class Plan:
             rehearse(self.reactor, self._play)
         except OSError as problem:
             os.write(2, f"sessions will take more time to start: {problem}\n".encode())
-        owner_of(Account("nobody", "", uid=65534, gid=65534), 1)
+        self.reactor.start()
+        # What the rehearsal has found out of its own Maildir is not in these.
+        self._maildrops = file_assembly.file_maildrops(self.config, "", self.reactor, maybeDeferred)
         # Without a collection before, which would leave holes for the sessions to write into.
         gc.freeze()
 
-    def _play(self, account: Account, control: socket.socket) -> None:
-        owner = Owner(os.getuid(), os.getgid(), (), account.home or "")
-        start = Start(account, "", LoginRecord("password", b"", b""), control)
-        serve(self, Serving(self.reactor, self, start, owner))
+    def maildrops_of(self, account: Account, owner: Owner, dotlocks: DotlocksBeside) -> Maildrops:
+        """Those of a session, which are the same for all where nothing of them is in a place of its owner."""
+        config = self.config
+        own = config.maildir.index_dir or "mbox:" in (account.maildrop or config.mail.location)
+        if not own and self._maildrops is not None:
+            return self._maildrops
+        spools = os.path.join(owner.home or "/", ".tpops", "mbox")
+        return file_assembly.file_maildrops(config, spools, self.reactor, maybeDeferred, dotlocks, str(owner.uid))
+
+    def _play(self, home: str, control: socket.SocketType) -> None:
+        owner_of(Account("unknown", "", uid=_UNKNOWN, gid=_UNKNOWN), 1)
+        number = max(_NOBODY, self.config.sessions.minimum_uid)
+        account = Account("rehearsal", "", home=home, maildrop="maildir:~/Maildir", uid=number, gid=number)
+        login = LoginRecord("password", b"rehearsal", b"")
+        answer = pack({"account": account_record(account), "useropt": "", "login": login.record()})
+        start = Start.of(answer, control)
+        owner = verified(self, start)
+        owners.rehearse()
+        serving = Serving(self.reactor, self, start, owner)
+        serving.confine(enforce=False)
+        serve(self, serving)
         self.log.say = None
         # A real session leaves that to the end of its process.
         self.reactor.removeAll()
 
 
-def serve_session(plan: Plan, start: Start) -> NoReturn:
-    """Be the session; in a process that was forked for it."""
+def serve_session(plan: Plan, answer: bytes, control: socket.SocketType) -> NoReturn:
+    """
+    Be the session; in a process that was forked for it.
+
+    @param answer: the judge's
+    """
     status = 1
     try:
-        control = start.control
         _let_go_of_the_broker(control.fileno())
-        control.settimeout(_TELL_SECONDS)
         try:
-            owner = owner_of(start.account, plan.config.sessions.minimum_uid, plan.groups)
-            account = start.account
-            said = {"user": account.name, "driver": account.driver, "folder": account.folder}
-            control.send(pack({"verified": said}))
+            start = Start.of(answer, control)
+            owner = verified(plan, start)
             for path in plan.own_places:
                 own_places.make(path, owner)
             become(owner, plan.bounds)
             if plan.config.sessions.program:
-                session_program.serve(plan.config, account, owner, start.useropt, start.login, control)
+                session_program.serve(plan.config, start.account, owner, start.useropt, start.login, control)
             else:
                 _serve(plan, start, owner)
         except TpopsError as refused:
@@ -132,18 +156,35 @@ def serve_session(plan: Plan, start: Start) -> NoReturn:
     except BaseException:
         # Who is told is the front; where it is gone, nobody is.
         with contextlib.suppress(OSError):
-            start.control.send(pack({"log": ["error", Failure().getTraceback()[-_MOST_LOGGED:]]}), socket.MSG_NOSIGNAL)
+            control.send(pack({"log": ["error", Failure().getTraceback()[-MOST_LOGGED:]]}), socket.MSG_NOSIGNAL)
     finally:
         os._exit(status)
 
 
 def _let_go_of_the_broker(kept: int) -> None:
-    """Keep nothing that was the broker's but this descriptor and the standard ones."""
+    """
+    Keep nothing that was the broker's but this descriptor and the standard ones.
+
+    Its signal handler, which does nothing, stays: to set another takes Python as long as all of this.
+    """
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     os.closerange(3, kept)
-    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(kept + 1, _MOST_DESCRIPTORS)
+
+
+def verified(plan: Plan, start: Start) -> Owner:
+    """
+    Whose session it is; the front is told, by root.
+
+    @raise MaildropBroken: when he must not have one
+    """
+    account, control = start.account, start.control
+    control.settimeout(_TELL_SECONDS)
+    owner = owner_of(account, plan.config.sessions.minimum_uid, plan.groups)
+    said = {"user": account.name, "driver": account.driver, "folder": account.folder}
+    control.send(pack({"verified": said}))
+    return owner
 
 
 def _serve(plan: Plan, start: Start, owner: Owner) -> None:
@@ -160,33 +201,7 @@ def _serve(plan: Plan, start: Start, owner: Owner) -> None:
 def serve(plan: Plan, serving: Serving) -> None:
     """Serve POP3 on the reactor until the end of the session."""
     plan.log.say = serving.say
-    plan.reactor.callWhenRunning(serving.begin)
-    plan.reactor.run(installSignalHandlers=False)
-
-
-@implementer(ILogObserver)
-class SessionLog:
-    """
-    Where log entries of a session go.
-
-    @ivar say: tells the front something; None where there is no session
-    """
-
-    say: Callable[[dict[str, Any]], None] | None = None
-
-    def __init__(self, level: str) -> None:
-        self._level = LogLevel.lookupByName(level)
-
-    def __call__(self, event: LogEvent) -> None:
-        """ILogObserver."""
-        level = event.get("log_level") or LogLevel.info
-        if level < self._level:
-            return
-        text = eventAsText(event, includeTimestamp=False, includeSystem=False)[:_MOST_LOGGED]
-        if self.say is not None:
-            self.say({"log": [level.name, text]})
-        else:
-            os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+    plan.reactor.serve(serving.begin)
 
 
 def entered(
@@ -229,21 +244,24 @@ class Serving(Reading):
         super().__init__(reactor, start.control.fileno())
         self._plan = plan
         self._login = start.login
-        self._control = start.control
+        self._control: Any = start.control
         self._account = start.account
         self._mailbox: Mailbox | None = None
         self._server: Entered | None = None
         self._progress: Progress | None = None
         self._over = False
-        spools = os.path.join(owner.home or "/", ".tpops", "mbox")
         self._dotlocks = DotlocksBeside()
-        self._maildrops = file_assembly.file_maildrops(
-            plan.config, spools, reactor, maybeDeferred, self._dotlocks, str(owner.uid)
-        )
+        self._maildrops = plan.maildrops_of(start.account, owner, self._dotlocks)
 
-    def confine(self) -> None:
-        """Give up what is not needed for the maildrop.  @raise TpopsError: when there is none"""
-        confinement.confine(self._plan.config, self._plan.landlock, self._maildrops, self._account, self._dotlocks)
+    def confine(self, enforce: bool = True) -> None:
+        """
+        Give up what is not needed for the maildrop.
+
+        @param enforce: else everything is made ready only
+        @raise TpopsError: when there is no such maildrop
+        """
+        plan = self._plan
+        confinement.confine(plan.config, plan.landlock, self._maildrops, self._account, self._dotlocks, enforce)
 
     def begin(self) -> None:
         """Open the maildrop."""
@@ -266,7 +284,7 @@ class Serving(Reading):
             self.say({"opened": figures, "program": False, "listings": found})
 
     def _broken(self, failure: Failure) -> None:
-        self.say({"log": ["error", failure.getTraceback()[-_MOST_LOGGED:]]})
+        self.say({"log": ["error", failure.getTraceback()[-MOST_LOGGED:]]})
         self._stop()
 
     # What the front says.
@@ -343,7 +361,7 @@ class Serving(Reading):
 
     def tell(self, session: str, text: str) -> None:
         """See L{tpops.server.shared.Transcript}."""
-        self.say({"transcript": text[:_MOST_LOGGED]})
+        self.say({"transcript": text[:MOST_LOGGED]})
 
     def say(self, what: dict[str, Any]) -> None:
         """Send it; nobody is told when it cannot be sent."""

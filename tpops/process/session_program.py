@@ -27,7 +27,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import attrs
 
@@ -57,7 +57,7 @@ _VARIABLE = re.compile(r"\$\(([^)\[]*)(?:\[(-?\d{1,3})\])?\)")
 
 
 def serve(
-    config: Config, account: Account, owner: Owner, useropt: str, login: LoginRecord, control: socket.socket
+    config: Config, account: Account, owner: Owner, useropt: str, login: LoginRecord, control: socket.SocketType
 ) -> None:
     """
     Serve a session; this process is the owner's already.
@@ -152,11 +152,11 @@ def variables(account: Account, owner: Owner, login: LoginRecord, place: str) ->
     return {key: value.replace("\0", "") for key, value in found.items()}
 
 
-def _wait_for_go(control: socket.socket) -> tuple[Go, socket.socket] | None:
+def _wait_for_go(control: socket.SocketType) -> tuple[Go, socket.socket] | None:
     """The connection; None when there will be none."""
     control.settimeout(_HAND_OVER_SECONDS)
     try:
-        octets, descriptors, _, _ = socket.recv_fds(control, MOST_OCTETS, 1)
+        octets, descriptors, _, _ = socket.recv_fds(cast(Any, control), MOST_OCTETS, 1)
     except OSError:
         return None
     if not octets or not descriptors:
@@ -185,7 +185,7 @@ def _become(arguments: list[str], environment: Mapping[str, str], client: int) -
         os._exit(_CANNOT_RUN)
 
 
-def _wait_for_end(pid: int, control: socket.socket, most_seconds: float) -> tuple[int, str]:
+def _wait_for_end(pid: int, control: socket.SocketType, most_seconds: float) -> tuple[int, str]:
     """
     Wait for the program, which is told to end when the front says so, or is gone, or the time is over.
 

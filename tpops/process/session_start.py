@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 
 from tpops.model import Account
-from tpops.process.records import LoginRecord
+from tpops.process.records import LoginRecord, account_of, parse
 
 if TYPE_CHECKING:
     from tpops.config.schema import Config
@@ -46,4 +46,10 @@ class Start:
     account: Account
     useropt: str
     login: LoginRecord
-    control: socket.socket
+    control: socket.SocketType
+
+    @classmethod
+    def of(cls, answer: bytes, control: socket.SocketType) -> Start:
+        """From what the judge has answered."""
+        found = parse(answer)
+        return cls(account_of(found["account"]), found["useropt"], LoginRecord.of(found["login"]), control)
