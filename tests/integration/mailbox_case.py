@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.server import PATIENCE_SECONDS, USER, RunningServer, end, program
+from tests.integration.server import PATIENCE_SECONDS, USER, RunningServer, end, program, wait_until
 from tests.mailbox.spools import split_spool, spool_of
 
 OLD = b"Received: by mx; Mon, 5 Jan 2026 10:00:00 +0100\nSubject: old\n\nold text\n"
@@ -125,13 +125,19 @@ class MailboxCase(SynchronousTestCase):
         return self.mailbox("list", USER, "--unique-ids").split()
 
     def until_asked(self, process: subprocess.Popen[bytes]) -> str:
-        """Read what it says until it asks."""
+        """
+        Read what it says until it asks, and waits for the answer.
+
+        A signal that comes between the question and the waiting is not heard of by who waits.
+        """
         assert process.stdout is not None
         said = b""
         while not said.endswith(b"[y/N]: "):
             octet = process.stdout.read(1)
             self.assertTrue(octet, said)
             said += octet
+        status = Path(f"/proc/{process.pid}/stat")
+        wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] == "S", "it waits for an answer")
         return said.decode()
 
     def left_behind(self) -> list[str]:
