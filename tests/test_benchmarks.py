@@ -345,5 +345,5 @@ class DatabaseTests(Scratch):
                     fetched = running.load_once("fetch", sessions=2)
                 self.assertEqual((polled["errors"], fetched["errors"], fetched["wrong"]), (0, 0, 0))
                 self.assertEqual(polled["each"]["Questions"], polls, polled)
-                self.assertEqual(fetched["each"]["Questions"], polls + 20, fetched)
+                self.assertEqual(fetched["each"]["Questions"], polls + 5, fetched)
                 self.assertGreater(polled["both_us_per_session"], polled["cpu_us_per_session"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 
@@ -161,6 +162,7 @@ class CheckTests(LDAPCase):
         keys = reader(slapd, urls=[slapd.ldap, "ldap://nowhere.invalid"], tls="starttls", tls_ca=str(slapd.ca))
         source = drivers.make("ldap", "ldap", LDAP(**keys).settings(), means())
         source.check()
+        gc.collect()  # what other tests have left
         before = os.listdir("/proc/self/fd")
         for _ in range(3):
             self.assertEqual([one.split(": ")[2:3] for one in source.check()], [["cannot connect"]])

@@ -193,8 +193,7 @@ class Faults:
     def no_descriptors(self) -> None:
         """A process that talks to clients can open a few descriptors and no more."""
         site = self.site
-        role = "worker" if site.workers else "server"
-        pid = self.chance.choice(until(lambda: site.processes(role), f"a {role} of {site.name}")).pid
+        pid = self.chance.choice(until(site.serving, f"a process of {site.name} answers"))
         with contextlib.suppress(FileNotFoundError, subprocess.CalledProcessError), few_descriptors(pid, _FEW):
             self._hold(1, 4)
 

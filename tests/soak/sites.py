@@ -10,10 +10,12 @@ The servers of the soak: each has a configuration, a directory, processes, and a
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import re
 import secrets
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +25,7 @@ import attrs
 
 from tests.integration.clock import Clock
 from tests.integration.mariadb import MariaDB
-from tests.integration.server import PATIENCE_SECONDS, RunningServer
+from tests.integration.server import PATIENCE_SECONDS, RunningServer, program
 from tests.pki import self_signed
 from tests.soak import tables
 from tests.soak.boxes import CLASSIC, OWNERS, SINGLE, WORKERS
@@ -135,6 +137,12 @@ class Site:
                     words[pid] = (path / "cmdline").read_bytes().split(b"\0")
         found = [Process(self.name, self._role(pid, stats, words), pid, int(stats[pid][19])) for pid in words]
         return [one for one in found if not roles or one.role in roles]
+
+    def serving(self) -> list[int]:
+        """The processes that clients talk to; those that only begin do not answer yet."""
+        command = [program("tpops"), "-c", str(self.server.configuration_file), "stats", "--json"]
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
+        return [one["pid"] for one in json.loads(done.stdout)["processes"]] if done.returncode == 0 else []
 
     def _role(self, pid: int, stats: Mapping[int, list[str]], words: Mapping[int, list[bytes]]) -> str:
         if self.server.process is not None and pid == self.server.pid:
