@@ -6,12 +6,13 @@ import grp
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from tests.integration import corpus
-from tests.integration.apart_case import ApartCase, children, sessions_of
+from tests.integration.apart_case import ApartCase, broker_of, children, sessions_of
 from tests.integration.server import RunningServer, program, wait_until
 from tests.integration.test_apart import deliver
 from tests.mailbox.spools import spool_of
@@ -109,8 +110,8 @@ class ConfinedTests(ApartCase):
             self.assertEqual(_CONFINED in server.output(), confine == "auto")
             server.stop()
 
-    def test_spool(self) -> None:
-        """Promise: read, marked, rewritten and journalled, with its dotlock, in a directory of group mail."""
+    def with_spool(self) -> tuple[RunningServer, Path]:
+        """A server, and a spool with three messages in a directory of group mail."""
         server = self.confined(
             mail={"location": "mbox:spools/$(user)"},
             mbox={"dotlock": "always", "mark_seen": "retr"},
@@ -124,6 +125,28 @@ class ConfinedTests(ApartCase):
         spool.write_bytes(spool_of([b"Subject: %d\n\nx\n" % number for number in range(3)]))
         os.chown(spool, self.ids[0], mail.gr_gid)
         spool.chmod(0o660)
+        return server, spool
+
+    def test_killed_session_of_a_spool(self) -> None:
+        """Promise: what is left behind ends and is buried by the broker, whatever process 1 cares for."""
+        server, spool = self.with_spool()
+        server.start()
+        self.session(server)
+        (session,) = sessions_of(server)
+        (beside,) = children(session)
+        os.kill(beside, signal.SIGSTOP)
+        os.kill(session, signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{session}").exists(), "the session is buried")
+        self.assertEqual(children(broker_of(server)).count(beside), 1)
+        os.kill(beside, signal.SIGCONT)
+        wait_until(lambda: not Path(f"/proc/{beside}").exists(), "the process beside is buried")
+        self.assertEqual(self.session(server).command(b"QUIT"), b"+OK bye (3 messages left)")
+        self.assertEqual(os.listdir(spool.parent), [spool.name])
+
+    def test_spool(self) -> None:
+        """Promise: read, marked, rewritten and journalled, with its dotlock, in a directory of group mail."""
+        server, spool = self.with_spool()
+        spools = spool.parent
         server.start()
         wire = self.session(server)
         (session,) = sessions_of(server)

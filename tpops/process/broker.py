@@ -242,6 +242,7 @@ class Broker:
             self._refuse(control, problem)
 
     def _reap(self) -> None:
+        """Sessions that are over, and what they have left behind."""
         while True:
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -357,6 +358,7 @@ def main(arguments: list[str]) -> int:
     from tpops.process import early_reactor
 
     reactor = early_reactor.install()
+    from tpops.process.owners import adopt_orphans
     from tpops.process.session import Plan, serve_session
 
     try:
@@ -366,6 +368,7 @@ def main(arguments: list[str]) -> int:
         front.send(pack({"failed": list(problem.problems)}))
         return 1
     plan.warm()
+    adopt_orphans()
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

@@ -23,7 +23,7 @@ from tpops.errors import ConfigError, MaildropBroken
 from tpops.model import Account
 
 #: prctl(2).
-_SET_DUMPABLE, _SET_NO_NEW_PRIVS = 4, 38
+_SET_DUMPABLE, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 4, 36, 38
 
 #: Where the shell of somebody is told who is not in the machine's user database.
 _NO_SHELL = "/bin/sh"
@@ -146,6 +146,16 @@ def _take_on(owner: Owner, bounds: Bounds) -> None:
     os.umask(0o077)
     _prctl(_SET_NO_NEW_PRIVS, 1)
     _prctl(_SET_DUMPABLE, 0)
+
+
+def adopt_orphans() -> None:
+    """
+    Be the parent of what processes of ours leave behind, in place of process 1, which may be a tpops that knows
+    nothing of them (a container without an init).
+
+    @raise OSError: when the kernel refuses
+    """
+    _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 def _prctl(option: int, value: int) -> None:
