@@ -12,12 +12,15 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import corpus
-from tests.integration.server import RunningServer, program
+from tests.integration.server import RunningServer, program, wait_until
 from tests.integration.test_twistd import reachable_directory
 from tests.support import need, need_root
 from tpops.cred.watched import LOOK_SECONDS
 
 PROGRAMS = ("useradd", "userdel", "usermod", "chpasswd", "chage")
+
+#: What userdel says of an account that has processes.
+_IN_USE = 8
 
 _DISABLED = b"-ERR [AUTH] account is disabled"
 _WRONG = b"-ERR [AUTH] authentication failed"
@@ -36,7 +39,7 @@ class UnixAccount:
         self.name = f"tpops{secrets.token_hex(6)}"
         self.password = secrets.token_hex(12)
         self.change("useradd", "-m", "-s", "/usr/sbin/nologin", self.name)
-        testcase.addCleanup(self.change, "userdel", "-r", self.name)
+        testcase.addCleanup(self.remove)
         self.set_password()
         entry = pwd.getpwnam(self.name)
         self.home = Path(entry.pw_dir)
@@ -53,6 +56,16 @@ class UnixAccount:
         done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
         if done.returncode:
             raise AssertionError(f"{command}: {done.stderr}")
+
+    def remove(self) -> None:
+        """Remove it, when its last process has ended: sessions end a moment after their server."""
+        wait_until(lambda: self.removal() != _IN_USE, f"nothing of {self.name} runs")
+        if self.name in {one.pw_name for one in pwd.getpwall()}:
+            raise AssertionError(f"{self.name} could not be removed")
+
+    def removal(self) -> int:
+        """The status of a try to remove it."""
+        return subprocess.run(("userdel", "-r", self.name), capture_output=True, check=False).returncode
 
     def set_password(self, *options: str) -> None:
         """Store the password, by the machine's own method or as the options say."""
