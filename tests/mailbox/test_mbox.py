@@ -100,6 +100,23 @@ class ListingTests(MboxCase):
         self.assertEqual(after[:-1], before)
         self.assertLess(self.octets_read, 3000)
 
+    def test_others_of_the_same_sizes_are_no_appended_ones(self) -> None:
+        """A spool that was emptied and filled again, octet for octet as long, is read whole: memory and index alike."""
+        for last in (b"Subject: d\n\nmore\n", b"Subject: d\n\nmore and longer\n"):
+            for many in (1, 2, 40):
+                olds = [b"Subject: %02d\n\nx\n" % number for number in range(many)] + [b"Subject: b\n\nmore\n"]
+                self.write(spool_of(olds))
+                driver = self.driver()
+                inode = os.stat(self.spool).st_ino
+                before = self.look(driver)
+                news = [b"Subject: %02d\n\ny\n" % number for number in range(many)] + [last, b"Subject: new\n\n"]
+                self.write(spool_of(news))
+                self.assertEqual(os.stat(self.spool).st_ino, inode)
+                expected = [one.unique_id for one in self.fresh()]
+                self.assertFalse(set(before) & set(expected))
+                self.assertEqual(self.look(), expected, (last, many))
+                self.assertEqual(self.look(driver), expected, (last, many))
+
     def test_a_message_in_the_making(self) -> None:
         """Its end came later: it is read again, and what follows is found."""
         whole = spool_of([*MAIL, b"Subject: late\n\nsome more text\n", b"Subject: next\n\n"])

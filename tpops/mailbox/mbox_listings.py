@@ -3,8 +3,9 @@ The listings of spools: from memory, from the index file, or by reading what is 
 
 What it costs: an unchanged spool that was seen before, one C{stat}; one that mail was appended to, reading the new part
 and a few octets of the old; any other change, reading all of it.
-When a spool counts as appended to: it is the same file, longer, and at its last separator and at some others before
-stands a separator still: whatever changes the length of something moves all that is behind.
+When a spool counts as appended to: it is the same file, longer, and where its last message and some before it began,
+they begin still: whatever takes something away moves all that is behind.  To look for separators is not enough: others
+of the same sizes may have come, as machines send them.
 Limits: L{MboxListings.refresh} blocks; its caller holds the spool's locks.
 """
 
@@ -22,13 +23,13 @@ from twisted.logger import Logger
 from tpops.mailbox import index, mbox_append
 from tpops.mailbox.index import Stamp
 from tpops.mailbox.listings import SnapshotCache
-from tpops.mailbox.mbox_scan import HASH, Found, Place, made_unique, scan
+from tpops.mailbox.mbox_scan import HASH, Found, Place, Read, made_unique, probed, scan
 from tpops.mailbox.snapshot import Snapshot
 from tpops.mailbox.tally import TALLY
 
 _log = Logger()
 
-#: Separators that are looked at before a spool counts as appended to, besides the last.
+#: Messages that are looked at before a spool counts as appended to, besides the last.
 _SAMPLES = 16
 
 _LONGEST_NAME = 200
@@ -57,7 +58,7 @@ class MboxListings:
         self.cache: SnapshotCache[Stamp, Snapshot] = SnapshotCache(cache_octets)
         self._style = style
         self._unquote = unquote
-        self._signature = f"mbox/{style}/{int(unquote)}"
+        self._signature = f"mbox2/{style}/{int(unquote)}"
         self._directory = os.fsencode(directory)
         self._use_index = use_index
         self._complained = False
@@ -143,26 +144,28 @@ class MboxListings:
             if number in removed:
                 moved += place.next - place.start
             else:
-                shifted = Place(*(one - moved for one in attrs.astuple(place)))
-                rows.append((sizes[number - 1], unique_ids[number - 1], shifted.pack()))
+                rows.append((sizes[number - 1], unique_ids[number - 1], place.moved(-moved).pack()))
         return stamp, Snapshot.of([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
 
-    def grown(self, listing: Listing, growth: Mapping[int, tuple[int, int]], stamp: Stamp) -> Listing:
+    def grown(self, listing: Listing, growth: Mapping[int, tuple[int, int]], stamp: Stamp, read: Read) -> Listing:
         """
-        The listing after some messages got longer.
+        The listing after some messages got longer, or other marks.
 
         @param growth: by message number, stored octets and wire octets
+        @param read: of the spool as it is now
         """
         _, old = listing
         places, sizes = old.all_places(), list(old.sizes)
         moved = 0
         for at, packed in enumerate(places):
-            place = Place.unpack(packed)
-            stored, wire = growth.get(at + 1, (0, 0))
-            start, body = place.start + moved, place.body + moved
-            moved += stored
-            places[at] = Place(start, body, place.end + moved, place.next + moved).pack()
-            sizes[at] += wire
+            place = Place.unpack(packed).moved(moved)
+            if at + 1 in growth:
+                stored, wire = growth[at + 1]
+                place = attrs.evolve(place, end=place.end + stored, next=place.next + stored)
+                place = attrs.evolve(place, probe=probed(read, place))
+                moved += stored
+                sizes[at] += wire
+            places[at] = place.pack()
         return stamp, Snapshot.of(sizes, old.unique_ids(), places)
 
     def _appended(self, kept: Listing, facts: os.stat_result, descriptor: int) -> bool:
@@ -173,9 +176,7 @@ class MboxListings:
         step = max(1, snapshot.count // _SAMPLES)
         for number in {*range(1, snapshot.count + 1, step), snapshot.count}:
             place = Place.unpack(snapshot.place(number))
-            before = max(place.start - 1, 0)
-            seen = os.pread(descriptor, place.start - before + 5, before)
-            if seen != (b"\nFrom " if place.start else b"From "):
+            if probed(partial(pread, descriptor), place) != place.probe:
                 return False
         return True
 

@@ -37,6 +37,9 @@ _MOST_LINE = 4096
 #: Longest header that is looked into for fields.
 MOST_HEADER = 1 << 20
 
+#: Octets of a message, from its separator on, by which it is known again: sender, date and the first fields.
+_PROBE_OCTETS = 1024
+
 #: Octets that tpop3d hashes.
 _TPOP3D_OCTETS = 512
 
@@ -68,21 +71,27 @@ class Place:
     @ivar body: its first octet
     @ivar end: behind its last octet
     @ivar next: the next separator, or the end of the spool
+    @ivar probe: of its first octets, see L{probe}
     """
 
     start: int
     body: int
     end: int
     next: int
+    probe: int
 
     def pack(self) -> bytes:
         """As octets, for a snapshot."""
-        return b"%x.%x.%x.%x" % (self.start, self.body, self.end, self.next)
+        return b"%x.%x.%x.%x.%x" % (self.start, self.body, self.end, self.next, self.probe)
 
     @classmethod
     def unpack(cls, octets: bytes) -> Place:
         """From such octets.  @raise ValueError: when they are not"""
         return cls(*(int(part, 16) for part in octets.split(b".")))
+
+    def moved(self, octets: int) -> Place:
+        """The same message so much further back."""
+        return Place(self.start + octets, self.body + octets, self.end + octets, self.next + octets, self.probe)
 
 
 @attrs.frozen(slots=True)
@@ -184,7 +193,8 @@ def _message(
 ) -> Found | None:
     """The message behind a separator; None for the internal one of c-client."""
     start, body = separator
-    place = Place(start, body, _end(window, body, following, following == size), following)
+    known = probe(window.octets(start, min(following, start + _PROBE_OCTETS)))
+    place = Place(start, body, _end(window, body, following, following == size), following, known)
     header = header_of(window.octets(body, min(place.end, body + _WINDOW)))
     if start == 0 and _INTERNAL.search(header):
         return None
@@ -209,6 +219,16 @@ def _message(
         if uid:
             unique_id = f"{int(validity):08x}{int(uid[1]):08x}"
     return Found(place, octets.total(), unique_id.encode("ascii"))
+
+
+def probe(beginning: bytes) -> int:
+    """A number for the first octets of a message."""
+    return int.from_bytes(hashlib.blake2b(beginning, digest_size=8).digest())
+
+
+def probed(read: Read, place: Place) -> int:
+    """What L{probe} gives for what is at a place now."""
+    return probe(read(place.start, min(place.next - place.start, _PROBE_OCTETS)))
 
 
 def _end(window: _Window, body: int, following: int, last: bool) -> int:

@@ -236,7 +236,7 @@ class MboxSession:
             edits = [mark.edit for mark in done.values()]
             mbox_rewrite.replace(lock.descriptor, edits, listings.journal(self._spool))
             growth = {number: (mark.stored, mark.wire) for number, mark in done.items()}
-            listings.keep(self._spool, listings.grown(listing, growth, stamp_of(os.fstat(lock.descriptor))))
+            listings.keep(self._spool, listings.grown(listing, growth, stamp_of(os.fstat(lock.descriptor)), read))
 
     def _find(self, lock: SpoolLock, numbers: Collection[int]) -> tuple[Listing, list[int]]:
         """The listing of the locked spool, and these messages in it, in order, without those that have gone."""
