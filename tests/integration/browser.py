@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,20 @@ _ARGUMENTS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+
+
+#: What the driver says when it serves, before the number of its port.
+_READY = "successfully on port "
+
+#: How often another one is started.
+_TRIES = 5
+
+
+def _has_begun(driver: subprocess.Popen[bytes], output: Path) -> str:
+    """What the driver has said, when it serves or has ended; else ""."""
+    ended = driver.poll() is not None
+    said = output.read_text()
+    return said or "nothing" if ended or _READY in said else ""
 
 
 class Browser:
@@ -47,15 +62,20 @@ class Browser:
         testcase.addCleanup(self._ask, "DELETE", "")
 
     def _start_driver(self, testcase: SynchronousTestCase) -> str:
-        output = self.directory / "driver"
-        with open(output, "wb") as file:
-            driver = subprocess.Popen(
-                ["chromedriver", "--port=0"], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
-            )
-        testcase.addCleanup(end, driver)
-        wait_until(lambda: "successfully on port" in output.read_text(), "chromedriver")
-        port = output.read_text().partition("successfully on port ")[2].partition(".")[0]
-        return f"http://127.0.0.1:{port}"
+        """The address of a WebDriver that serves; one that finds its port taken in the other IP version ends."""
+        said = ""
+        for number in range(_TRIES):
+            output = self.directory / f"driver{number}"
+            with open(output, "wb") as file:
+                driver = subprocess.Popen(
+                    ["chromedriver", "--port=0"], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
+                )
+            testcase.addCleanup(end, driver)
+            ready = partial(_has_begun, driver, output)
+            said = wait_until(ready, "chromedriver")
+            if _READY in said:
+                return f"http://127.0.0.1:{said.partition(_READY)[2].partition('.')[0]}"
+        raise AssertionError(f"chromedriver ends: {said}")
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:
         data = None if method != "POST" else json.dumps(body or {}).encode()
