@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from tests.integration.apart_case import ApartCase, broker_of, sessions_of
+from tests.integration.apart_case import ApartCase, broker_of, sessions_of, status
 from tests.integration.server import RunningServer, wait_until
 
 SESSIONS = 200
@@ -53,6 +53,8 @@ class CostTests(ApartCase):
         loaded = Path(f"/proc/{broker}/maps").read_text()
         self.assertNotIn("pydantic_core", loaded)
         self.assertNotIn("cryptography", loaded)
+        # It forks as only a process of one thread may.
+        self.assertEqual(status(broker)["Threads"], "1")
         before = {pid: descriptors(pid) for pid in (worker, broker)}
         began = cpu_seconds(broker)
         for _ in range(SESSIONS):
