@@ -10,6 +10,7 @@ import re
 import stat
 
 from tests.admin.test_cli import CommandCase
+from tests.support import need_root
 from tpops.admin import app_passwords
 from tpops.cred import hashes
 from tpops.cred.app_password_store import AppPassword, AppPasswordStore
@@ -317,8 +318,7 @@ class WithoutTests(AppPasswordCase):
 
     def test_root_gives_the_files_to_the_servers_user(self) -> None:
         """So that the server can use them."""
-        if os.geteuid() != 0:
-            self.skipTest("only root can give files away")
+        need_root(self, "giving files away")
         text = pathlib.Path(self.config).read_text("utf-8")
         self.configure(text.replace("[server]", '[server]\nuser = "nobody"'))
         self.ready()

@@ -7,6 +7,7 @@ import pathlib
 import pwd
 
 from tests.admin.test_cli import CommandCase
+from tests.support import need_root
 from tpops.config.load import load
 
 
@@ -59,8 +60,7 @@ class InitTests(CommandCase):
 
     def test_root_gives_it_to_the_server_s_user(self) -> None:
         """tpops init --user NAME: what is written is his, the configuration is root's and his group may read it."""
-        if os.geteuid() != 0:
-            self.skipTest("needs root")
+        need_root(self, "what is tested")
         nobody = pwd.getpwnam("nobody")
         state = os.path.join(self.directory, "state")
         told = self.run_command("init", self.directory, "--state-dir", state, "--user", "nobody").stdout

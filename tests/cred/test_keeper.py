@@ -16,6 +16,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.server import PATIENCE_SECONDS, end
+from tests.support import need_root
 from tpops.cred import keeper
 from tpops.cred.keeper import CANNOT_RUN, Settings
 
@@ -99,8 +100,7 @@ class KeeperTests(SynchronousTestCase):
 
     def test_rights(self) -> None:
         """Promise: the program runs as whom the settings say, without root's groups."""
-        if os.geteuid() != 0:
-            self.skipTest("becoming another user needs root")
+        need_root(self, "becoming another user")
         self.keeper("id -u; id -g; id -G", uid=65534, gid=65533, groups=[65533])
         _, reads, _ = self.start()
         self.assertEqual(self.told()["status"], 0)

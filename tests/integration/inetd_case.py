@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.server import RunningServer, end, wait_until
 from tests.integration.wire import Wire
+from tests.support import need_root
 
 MESSAGE = b"Subject: hello\n\nworld\n"
 
@@ -36,8 +37,7 @@ class InetdCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Be root."""
-        if os.geteuid() != 0:
-            self.skipTest("needs root")
+        need_root(self, "what is tested")
 
     def mail(self, directory: Path | None = None, **tables: object) -> RunningServer:
         """A server's directory, with one message; nothing is started."""

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration import corpus
 from tests.integration.server import RunningServer, program, wait_until
 from tests.integration.test_twistd import reachable_directory
+from tests.support import need_root
 
 DISABLED = b"-ERR [AUTH] account is disabled"
 WRONG = b"-ERR [AUTH] authentication failed"
@@ -95,8 +96,7 @@ class JudgesCase(SynchronousTestCase):
 
     def need_root(self) -> None:
         """Skip where the test runs as an ordinary user, who cannot become another."""
-        if os.geteuid() != 0:
-            self.skipTest("running programs as other users needs root")
+        need_root(self, "running programs as other users")
 
 
 def everybodys_python() -> str:

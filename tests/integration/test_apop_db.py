@@ -17,7 +17,7 @@ from tests.integration import corpus
 from tests.integration.server import PATIENCE_SECONDS, RunningServer, program, temporary, wait_until
 from tests.integration.test_unix_accounts import PROGRAMS, UnixAccount
 from tests.integration.wire import Wire
-from tests.support import need
+from tests.support import need, need_root
 from tpops.cred.tables import berkeley, texthash
 from tpops.cred.watched import LOOK_SECONDS
 
@@ -270,8 +270,7 @@ class OtherTablesTests(TableCase):
 
     def test_accounts_of_the_machine(self) -> None:
         """As ipop3d with APOP: a secret for mail beside the machine's password, and the mail in ~/Maildir."""
-        if os.geteuid() != 0:
-            self.skipTest("making an account of this machine needs root")
+        need_root(self, "making an account of this machine")
         need(self, *PROGRAMS)
         account = UnixAccount(self)
         self.write(f"{account.name} for mail only\nroot secret\n")

@@ -20,7 +20,7 @@ from tests.integration.server import PASSWORD, PATIENCE_SECONDS, USER, RunningSe
 from tests.integration.test_twistd import reachable_directory
 from tests.integration.test_unix_accounts import UnixAccount
 from tests.scram_client import ScramClient
-from tests.support import need
+from tests.support import need, need_root
 from tpops.cred.hashes import hash_password
 from tpops.cred.watched import LOOK_SECONDS
 
@@ -362,8 +362,7 @@ class UnixAccountTests(AppPasswordCase):
     skip = need(None, "useradd", "userdel", "usermod", "chage")
 
     def setUp(self) -> None:
-        if os.geteuid() != 0:
-            self.skipTest("making an account of this machine needs root")
+        need_root(self, "making an account of this machine")
         self.account = UnixAccount(self)
 
     def test_beside_the_machines_password(self) -> None:

@@ -15,7 +15,7 @@ from tests.integration.server import CHECKOUT, PATIENCE_SECONDS, RunningServer, 
 from tests.integration.test_app_passwords import AppPasswordCase
 from tests.integration.test_twistd import reachable_directory
 from tests.integration.test_unix_accounts import UnixAccount
-from tests.support import lacking, need
+from tests.support import lacking, need, need_root
 
 #: tpops as another user, whose Python may be unreadable for him: everything is loaded before.
 _AS_ANOTHER = """
@@ -37,8 +37,7 @@ class OtherUidCase(AppPasswordCase):
     skip = need(None, "useradd", "userdel")
 
     def setUp(self) -> None:
-        if os.geteuid() != 0:
-            lacking(self, "becoming another user needs root")
+        need_root(self, "becoming another user")
         self.joe, self.ann = UnixAccount(self), UnixAccount(self)
 
     def serve_as(self, user: str) -> RunningServer:

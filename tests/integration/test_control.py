@@ -20,6 +20,7 @@ from tests.integration.server import (
     wait_until,
 )
 from tests.integration.test_twistd import reachable_directory
+from tests.support import need_root
 
 
 class OneProcessTests(ControlCase):
@@ -193,8 +194,7 @@ class OneProcessTests(ControlCase):
 
     def test_others_may_not(self) -> None:
         """Promise: who may not write to the socket is told so."""
-        if os.geteuid() != 0:
-            self.skipTest("needs root")
+        need_root(self, "what is tested")
         server = self.server(reachable_directory(self, 0o755))
         code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
         command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", code]

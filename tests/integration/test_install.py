@@ -12,7 +12,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.server import CHECKOUT, temporary
-from tests.support import need
+from tests.support import lacking, need
 
 #: Seconds for a run of pip or twistd.
 _PATIENCE_SECONDS = 180
@@ -27,7 +27,7 @@ class InstallTests(SynchronousTestCase):
     def setUp(self) -> None:
         """A copy of the source as it would be committed, and an environment with the dependencies but without tpops."""
         if not (CHECKOUT / ".git").exists():
-            self.skipTest("not a git checkout")
+            lacking(self, "this is no git checkout")
         base = temporary(self)
         self.elsewhere = base / "elsewhere"
         self.elsewhere.mkdir()

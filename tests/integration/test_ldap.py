@@ -11,6 +11,7 @@ from tests.integration.ldap_case import DISABLED, UNAVAILABLE, WRONG, LDAPCase
 from tests.integration.server import PASSWORD, USER, RunningServer, temporary
 from tests.integration.slapd import READER_PASSWORD, Slapd, person, reader
 from tests.integration.test_twistd import reachable_directory
+from tests.support import need_root
 
 
 class LoginTests(LDAPCase):
@@ -169,8 +170,7 @@ class RightsTests(LDAPCase):
 
     def test_files_that_only_root_can_read(self) -> None:
         """Promise: they are read before; after that a name, TLS, a refusal and an outage need nothing of root's."""
-        if os.geteuid() != 0:
-            self.skipTest("needs root")
+        need_root(self, "what is tested")
         nobody = pwd.getpwnam("nobody")
         slapd = self.directory(names=("localhost",))
         secret = slapd.directory / "password"

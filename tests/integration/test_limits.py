@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -14,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration import corpus
 from tests.integration.server import PASSWORD, USER, RunningServer, wait_until
 from tests.integration.wire import Wire
+from tests.support import need_root
 
 
 class LimitCase(SynchronousTestCase):
@@ -165,8 +165,7 @@ class LoginTests(LimitCase):
 
     def test_unreadable_maildir(self) -> None:
         """RFC 3206 section 4: [SYS/PERM], never an empty listing."""
-        if os.geteuid() != 0:
-            self.skipTest("only root can make a Maildir that the server must not read")
+        need_root(self, "making a Maildir that the server must not read")
         directory = Path(tempfile.mkdtemp(prefix="tpops-limits-"))
         self.addCleanup(shutil.rmtree, directory)
         directory.chmod(0o777)

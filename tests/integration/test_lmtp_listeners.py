@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.integration.lmtp_case import MESSAGE, LMTPTests, on_the_wire
 from tests.integration.server import wait_until
 from tests.integration.wire import Wire
+from tests.support import need_root
 
 
 class ListenerTests(LMTPTests):
@@ -19,8 +20,7 @@ class ListenerTests(LMTPTests):
 
     def test_socket_of_another_group(self) -> None:
         """Promise: the UNIX socket has the mode, user and group that are configured."""
-        if os.geteuid() != 0:
-            self.skipTest("needs root")
+        need_root(self, "what is tested")
         self.server.configuration["lmtp"] |= {"socket_mode": "0620", "socket_user": "daemon", "socket_group": "mail"}
         self.server.start()
         found = os.stat(self.path)
@@ -49,8 +49,7 @@ class ListenerTests(LMTPTests):
 
     def test_reload_without_rights(self) -> None:
         """Promise: HUP works, too, when the socket belongs to the MTA and the server has given up root's rights."""
-        if os.geteuid() != 0:
-            self.skipTest("needs root")
+        need_root(self, "what is tested")
         self.server.directory.chmod(0o755)
         self.server.configuration["server"]["user"] = "daemon"
         self.server.configuration["lmtp"] |= {"socket_mode": "0600", "socket_user": "postfix", "socket_group": "mail"}

@@ -16,6 +16,7 @@ from tests.integration.load import Load
 from tests.integration.server import PASSWORD, USER, RunningServer, wait_until
 from tests.integration.test_twistd import reachable_directory
 from tests.integration.wire import Wire
+from tests.support import need_root
 from tpops.cred import sqlite
 
 
@@ -261,8 +262,7 @@ class RefusalTests(ReloadCase):
 
     def test_rights_that_were_given_up(self) -> None:
         """Promise: a port below 1024, and programs that need root's rights, are refused with what to do."""
-        if os.geteuid() != 0:
-            self.skipTest("needs root")
+        need_root(self, "what is tested")
         nobody = pwd.getpwnam("nobody")
         server = RunningServer(self, reachable_directory(self), server={"user": "nobody"})
         server.deliver("1.host", corpus.ALL["lf"])

@@ -15,7 +15,7 @@ from tests.integration.systemd_case import SystemdCase
 from tests.integration.test_twistd import reachable_directory
 from tests.integration.wire import Wire
 from tests.private_network import PrivateNetwork
-from tests.support import lacking, need
+from tests.support import need, need_root
 
 
 class NotifyTests(SystemdCase):
@@ -153,8 +153,7 @@ class ActivationTests(SystemdCase):
     def test_privileged_port(self) -> None:
         """Promise: a port below 1024 is served by a process that may not open one, and drops its rights."""
         need(self, "setpriv")
-        if os.geteuid() != 0:
-            lacking(self, "needs root")
+        need_root(self, "what is tested")
         network = PrivateNetwork(self)
         with network:
             opened = socket.create_server(("127.0.0.1", 110))

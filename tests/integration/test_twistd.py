@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration import corpus
 from tests.integration.server import CHECKOUT, PASSWORD, USER, RunningServer, toml, wait_until
 from tests.integration.wire import Wire
+from tests.support import need_root
 from tpops.cred.hashes import hash_password
 
 
@@ -161,8 +162,7 @@ class StartTests(SynchronousTestCase):
 
     def test_gives_up_roots_rights(self) -> None:
         """Promise: user, group and groups after the ports are bound, and everything still works."""
-        if os.geteuid() != 0:
-            self.skipTest("needs root")
+        need_root(self, "what is tested")
         nobody = pwd.getpwnam("nobody")
         server = self.server(
             reachable_directory(self),
@@ -202,8 +202,7 @@ class SocketOfAnotherUserTests(SynchronousTestCase):
 
     def test_socket_belongs_to_the_server_and_outlives_it_harmlessly(self) -> None:
         """Promise: its user and group may connect; one that cannot be removed is told, and replaced by a start."""
-        if os.geteuid() != 0:
-            self.skipTest("needs root")
+        need_root(self, "what is tested")
         nobody = pwd.getpwnam("nobody")
         directory = reachable_directory(self)
         run = directory / "run"
@@ -230,8 +229,7 @@ class HashedPasswordTests(SynchronousTestCase):
 
     def test_every_source_works_without_rights(self) -> None:
         """Promise: slow hashes, crypt and SQLite, where the user cannot read Python's own files."""
-        if os.geteuid() != 0:
-            self.skipTest("needs root")
+        need_root(self, "what is tested")
         directory = reachable_directory(self, 0o777)
         kinds = ("ARGON2ID", "SHA512-CRYPT", "BLF-CRYPT", "SSHA256", "MD5-CRYPT")
         users = {kind.lower(): "secret" for kind in kinds}

@@ -17,6 +17,7 @@ from tests.integration.load import Load
 from tests.integration.server import PASSWORD, USER, RunningServer, wait_until
 from tests.integration.test_twistd import reachable_directory
 from tests.integration.wire import Wire
+from tests.support import need_root
 
 WORKERS = 2
 
@@ -164,8 +165,7 @@ class WorkerTests(WorkerCase):
 
     def test_rights(self) -> None:
         """Promise: workers run as the configured user; the process that keeps the ports reads nothing of clients."""
-        if os.geteuid() != 0:
-            self.skipTest("needs root")
+        need_root(self, "what is tested")
         server = self.server(reachable_directory(self, 0o777), server={"user": "nobody"})
         server.start()
         for pid in server.workers():

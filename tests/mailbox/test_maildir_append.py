@@ -13,6 +13,7 @@ from unittest import mock
 
 from tests.contracts.append import ENVELOPE, Incoming, letter
 from tests.mailbox.support import JOE, MaildirTestCase, at_once, killed_at, public_folder
+from tests.support import need_root
 from tpops.errors import MaildropBroken, StorageUnavailable
 from tpops.mailbox import maildir_append, sizes
 from tpops.mailbox.maildir import MaildirDriver, MaildirOptions
@@ -187,8 +188,7 @@ class OwnerTests(MaildirTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        if os.geteuid() != 0:
-            self.skipTest("becoming other users needs root")
+        need_root(self, "becoming other users")
 
     def deliver(self, path: str, account: Account, **options: Any) -> None:
         """Deliver to a Maildir."""

@@ -20,6 +20,7 @@ from twisted.logger import capturedLogs
 from tests.contracts.append import ENVELOPE, Incoming
 from tests.mailbox.spools import JOE, SpoolCase, quoted, spool_of
 from tests.mailbox.support import killed_at, public_folder, unhurried
+from tests.support import need_root
 from tpops.errors import MaildropBroken, StorageUnavailable
 from tpops.mailbox import mbox_append
 from tpops.mailbox.mbox_append import Addition, Quoting, separator
@@ -320,8 +321,7 @@ class OwnerTests(SpoolCase):
 
     def setUp(self) -> None:
         super().setUp()
-        if os.geteuid() != 0:
-            self.skipTest("becoming other users needs root")
+        need_root(self, "becoming other users")
 
     def test_owner(self) -> None:
         """Promise: a new spool is the account's; one that is somebody else's, or has a second name, is not written."""
