@@ -24,7 +24,7 @@ from pathlib import Path
 from tests.integration.server import PATIENCE_SECONDS, end, wait_until
 from tests.integration.slapd import free_port
 from tests.pki import self_signed
-from tests.support import need
+from tests.support import lacking, need
 
 #: Owns all mail.
 _OWNER = 20000
@@ -79,12 +79,10 @@ service stats {{
 def missing() -> str | None:
     """Why Dovecot cannot run here, None when it can."""
     if os.geteuid() != 0:
-        return "Dovecot has to be started by root"
+        return lacking(None, "Dovecot has to be started by root")
     reason = need(None, "dovecot", "doveadm")
     if reason is None and not os.path.exists("/usr/lib/dovecot/pop3"):
-        reason = "not installed: dovecot-pop3d"
-        if os.environ.get("CI") == "true":
-            raise AssertionError(reason)
+        return lacking(None, "not installed: dovecot-pop3d")
     return reason
 
 

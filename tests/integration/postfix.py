@@ -38,6 +38,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.server import PATIENCE_SECONDS, wait_until
+from tests.support import lacking
 
 #: What tests of this need on the machine.
 PROGRAMS = ("postfix", "postqueue", "postsuper", "gcc")
@@ -130,9 +131,9 @@ _BOUNCED = re.compile(r"^X-Postfix-Queue-ID: (\w+)$", re.MULTILINE)
 def reason_to_skip() -> str | None:
     """Why there can be no Postfix here, besides programs that are missing."""
     if os.geteuid() != 0:
-        return "Postfix needs root"
+        return lacking(None, "Postfix needs root")
     if os.statvfs("/tmp").f_flag & os.ST_NOSUID:
-        return "the mail user's programs need a /tmp that is not mounted nosuid"
+        return lacking(None, "the mail user's programs need a /tmp that is not mounted nosuid")
     return None
 
 
