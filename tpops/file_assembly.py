@@ -76,7 +76,7 @@ def file_maildrops(
     whose: str = "",
 ) -> Maildrops:
     """
-    The same for a process that serves its owner: only what is in files.
+    The maildrops of a process that serves their owner: only what is in files.
 
     @param spool_state: directory for what is remembered of spools
     @param dotlocks: who makes dotlocks

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
 from pathlib import Path
 
 from tests.integration import corpus
 from tests.integration.clients import ClientCase
 from tests.integration.server import PASSWORD, USER
 from tests.pki import write_pem
-from tests.support import need
+from tests.support import lacking, need
 from tests.tokens import AUDIENCE, ISSUER, SigningKey, claims, key_set
 from tests.web_server import WebServer
 
@@ -21,9 +20,7 @@ def missing() -> str | None:
     """The reason to skip where there is no Java or no JavaMail; a failure in continuous integration."""
     reason = need(None, "java", "javac")
     if reason is None and not all(jar.exists() for jar in JARS):
-        reason = "not installed: libmail-java (scripts/test installs what tests need)"
-        if os.environ.get("CI") == "true":
-            raise AssertionError(reason)
+        return lacking(None, "not installed: libmail-java (scripts/test installs what tests need)")
     return reason
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.integration.mailbox_case import LARGE, MAIL, OLD, PLAIN, MailboxCase, wire
 from tests.integration.server import PATIENCE_SECONDS, USER, program
 from tests.mailbox.spools import spool_of
+from tests.support import lacking
 
 
 class BothKinds:
@@ -161,7 +162,7 @@ class RightsTests(MailboxCase):
     """Whose rights count, and whose the files are then."""
 
     if os.geteuid() != 0:
-        skip = "needs root, who can work for others"
+        skip = lacking(None, "needs root, who can work for others")
 
     uid = 65534
 

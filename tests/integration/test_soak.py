@@ -19,7 +19,7 @@ from tests.soak.faults import PLACES
 from tests.soak.gauges import Gauges
 from tests.soak.ledger import ACCEPTED, REFUSED, UNKNOWN, Ledger, Letter
 from tests.soak.sites import Process
-from tests.support import need
+from tests.support import lacking, need
 
 SHA = "0" * 64
 
@@ -27,7 +27,9 @@ SHA = "0" * 64
 def _why_not() -> str | None:
     """Why there is no soak here."""
     missing = need(None, "mariadbd", "mariadb-install-db", "mariadb")
-    return missing or (None if importlib.util.find_spec("MySQLdb") else "mysqlclient is not installed")
+    if missing is None and not importlib.util.find_spec("MySQLdb"):
+        return lacking(None, "mysqlclient is not installed")
+    return missing
 
 
 class SoakTests(SynchronousTestCase):

@@ -30,7 +30,7 @@ from tpops.mailbox.tally import TALLY
 from tpops.model import Peer
 from tpops.process import handoff
 from tpops.process.exchanges import packed
-from tpops.process.packets import Reading
+from tpops.process.packets import Reading, taken
 from tpops.process.records import (
     MOST_OCTETS,
     MOST_SECRET_OCTETS,
@@ -135,13 +135,7 @@ class BrokerLink(Reading):
 
     def doRead(self) -> None:
         """IReadDescriptor: it says nothing, but for its end."""
-        try:
-            octets = self._socket.recv(MOST_OCTETS)
-        except BlockingIOError:
-            return
-        except OSError:
-            octets = b""
-        if octets:
+        if taken(self._socket, MOST_OCTETS) != b"":
             return
         self._gone = True
         self.stop_reading()
@@ -267,12 +261,9 @@ class ControlLine(Reading):
 
     def doRead(self) -> None:
         """IReadDescriptor."""
-        try:
-            octets = self._socket.recv(MOST_OCTETS)
-        except BlockingIOError:
+        octets = taken(self._socket, MOST_OCTETS)
+        if octets is None:
             return
-        except OSError:
-            octets = b""
         if not octets:
             self._end()
             return

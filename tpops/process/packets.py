@@ -61,6 +61,16 @@ class Reading:
         self._reactor.removeReader(cast(IReadDescriptor, self))
 
 
+def taken(connected: socket.socket, most: int) -> bytes | None:
+    """The packet that has come: None when there is none yet, b"" when the other end is gone, however it went."""
+    try:
+        return connected.recv(most)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
 def _object(octets: bytes) -> Packet:
     packet = json.loads(octets)
     if not isinstance(packet, dict):

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
 from tpops.errors import LookupUnavailable
-from tpops.process.packets import Reading
+from tpops.process.packets import Reading, taken
 from tpops.process.records import MOST_OCTETS, BadRecord, error_of, octets, parse, text
 from tpops.protocol.actions import LoginRejected
 from tpops.protocol.relayed import Over, Passed, Refused
@@ -43,12 +43,9 @@ class StepLine(Reading):
 
     def doRead(self) -> None:
         """IReadDescriptor."""
-        try:
-            found = self._socket.recv(MOST_OCTETS)
-        except BlockingIOError:
+        found = taken(self._socket, MOST_OCTETS)
+        if found is None:
             return
-        except OSError:
-            found = b""
         if not found:
             self._over("the broker or the judge is gone")
             return
